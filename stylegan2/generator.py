@@ -1,0 +1,132 @@
+"""The Generator contract: what every decoder of the StyleGAN2 family offers to the layers above.
+
+Latent spaces: Z (B, z_dim) standard normal; W (B, w_dim) after the mapping network; W+ (B, num_ws,
+w_dim), one w per style row, called `ws` everywhere.  Images are float in [-1, 1] (not clamped),
+NCHW, RGB.  A loaded generator is never mutated: weight offsets travel as arguments (`Delta`), and
+so do edits of intermediate activations (`FeatureEdit`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One tunable convolution: its weight's shape, and the row of `ws` that drives its style."""
+
+    name: str
+    shape: tuple[int, ...]
+    row: int
+    kind: Literal["conv", "depthwise", "pointwise", "to_rgb"]
+    resolution: int
+
+
+@dataclass(frozen=True)
+class Delta:
+    """An offset of one convolution's weight W, one per image of the batch (B may be 1 for all).
+
+    add:     W + D              factors (D,)     D (B, *W.shape)
+    mul:     W * (1 + D)        factors (D,)     D (B, *W.shape) or broadcastable, e.g. (B, out, in, 1, 1)
+             (HyperStyle, arXiv 2111.15666 eq. 5)
+    lowrank: W + reshape(U V)   factors (U, V)   U (B, out, r), V (B, r, in*kh*kw)
+
+    StyleGAN2 demodulates after the delta, so a delta's gain is normalised away; MobileStyleGAN's
+    demodulation is constant and folded into W, so there a delta changes the gain as well.
+    """
+
+    kind: Literal["add", "mul", "lowrank"]
+    factors: tuple[Tensor, ...]
+
+    def __post_init__(self) -> None:
+        expected = 2 if self.kind == "lowrank" else 1
+        if self.kind not in ("add", "mul", "lowrank") or len(self.factors) != expected:
+            raise ValueError(f"a Delta of kind {self.kind!r} takes {expected} factor(s), got {len(self.factors)}")
+
+    def apply(self, weight: Tensor) -> Tensor:
+        """weight (*shape) -> offset weights (B, *shape)."""
+        if self.kind == "add":
+            return weight.unsqueeze(0) + self.factors[0].to(weight)
+        if self.kind == "mul":
+            return weight.unsqueeze(0) * (1 + self.factors[0].to(weight))
+        u, v = (factor.to(weight) for factor in self.factors)
+        return weight.unsqueeze(0) + (u @ v).reshape(-1, *weight.shape)
+
+    def to(self, *args, **kwargs) -> Delta:
+        return Delta(self.kind, tuple(f.to(*args, **kwargs) for f in self.factors))
+
+    def scaled(self, amount: float) -> Delta:
+        """The delta times `amount` (0 = the untouched weight, 1 = this delta)."""
+        first, *rest = self.factors
+        return Delta(self.kind, (first * amount, *rest))
+
+
+@dataclass(frozen=True)
+class FeatureEdit:
+    """A spatial edit of one stage's activation x: x + mask * residual.
+
+    residual (B, C, H, W) in the stage's own units; mask (B, 1, H, W) in [0, 1]; base_ws (B, num_ws,
+    w_dim) is the code it was computed for.  It is a residual and not an absolute activation, so a
+    later latent edit still moves the picture underneath.  `rgb` (B, 3, H, W) does the same to the
+    skip image of StyleGAN2 stages and stays None elsewhere.
+    """
+
+    residual: Tensor
+    mask: Tensor
+    base_ws: Tensor
+    rgb: Tensor | None = None
+
+
+Deltas = Mapping[str, Delta]
+Features = Mapping[str, FeatureEdit]
+
+
+def edit_stage(x: Tensor, stage: str, features: Features | None) -> Tensor:
+    """Apply the feature edit of `stage`, if there is one, to its activation x (B, C, H, W)."""
+    edit = features.get(stage) if features else None
+    return x if edit is None else x + edit.mask.to(x) * edit.residual.to(x)
+
+
+def check_deltas(deltas: Deltas | None, layers: Mapping[str, Layer]) -> Deltas:
+    """Refuse deltas for layers that this generator does not have (ValueError names them)."""
+    unknown = sorted(set(deltas or ()) - set(layers))
+    if unknown:
+        raise ValueError(f"no such layer(s) in this generator: {', '.join(unknown)}")
+    return deltas or {}
+
+
+def truncate(w: Tensor, w_avg: Tensor, psi: float) -> Tensor:
+    """Truncation trick in W (StyleGAN, arXiv 1812.04948, app. B): w_avg + psi (w - w_avg)."""
+    return w_avg + psi * (w - w_avg)
+
+
+def seeded_z(seeds, z_dim: int, device: torch.device | str = "cpu") -> Tensor:
+    """seeds (N ints) -> z (N, z_dim): every seed its own generator, so batch and order never matter."""
+    rows = [torch.randn(z_dim, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds]
+    return torch.stack(rows).to(device)
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """What `StyleGAN2` and `MobileStyleGAN` have in common; nothing above uses more than this."""
+
+    family: str  # inversions of one family share W and row count: 'mobilestylegan-1024', 'stylegan2-1024', ...
+    z_dim: int
+    w_dim: int
+    num_ws: int
+    resolution: int
+    w_avg: Tensor  # (w_dim,)
+    layers: Mapping[str, Layer]
+
+    def mapping(self, z: Tensor) -> Tensor:
+        """z (B, z_dim) -> w (B, w_dim), not truncated."""
+
+    def synthesis(
+        self, ws: Tensor, deltas: Deltas | None = None, features: Features | None = None, until: str | None = None
+    ) -> Tensor:
+        """ws (B, num_ws, w_dim) -> images (B, 3, R, R); or, with `until='b128'`, that stage's activation."""
