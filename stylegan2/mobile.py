@@ -1,0 +1,239 @@
+"""MobileStyleGAN (Belousov, arXiv 2104.04767): StyleGAN2 distilled to depthwise-separable convolutions.
+
+The default generator.  It shares StyleGAN2-FFHQ's mapping network, so its W is StyleGAN2's W.  Each
+block upsamples by an inverse Haar transform of its channels (eq. 2 of the paper), and then applies
+two separable convolutions  y = lrelu(P (D * (s x)) + noise + b): style gain s, 3x3 depthwise D, 1x1
+pointwise P.  Demodulation is constant and folded into P.  The last 1x1 predicts the Haar bands of
+the picture.  W+ has 16 rows: the stem takes row 0, block l takes row 2l+1 (upsampling gain, conv1)
+and row 2l+2 (conv2), to_img row 15 - StyleGAN2's order with its last three rows merged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stylegan2.errors import CheckpointError
+from stylegan2.generator import Deltas, Features, Layer, check_deltas, edit_stage
+
+BLOCKS = 7
+RESOLUTIONS = (4, 8, 16, 32, 64, 128, 256, 512)
+STAGES = tuple(f"b{resolution}" for resolution in RESOLUTIONS)
+
+
+def inverse_haar(x: Tensor) -> Tensor:
+    """Channels to space: (B, 4C, H, W) -> (B, C, 2H, 2W), orthonormal.
+
+    The first C channels are the low band LL; the others are, channel by channel, the three detail
+    bands LH, HL, HH.  Every output pixel is half the signed sum of its four bands.
+    """
+    batch, channels, height, width = x.shape
+    low = x[:, : channels // 4]
+    lh, hl, hh = x[:, channels // 4 :].view(batch, channels // 4, 3, height, width).unbind(2)
+    low_plus, low_minus = low + lh, low - lh
+    high_plus, high_minus = hl + hh, hl - hh
+    corners = (low_plus + high_plus, low_plus - high_plus, low_minus + high_minus, low_minus - high_minus)
+    return F.pixel_shuffle(torch.stack(corners, 2).view(batch, channels, height, width) * 0.5, 2)
+
+
+class Style(nn.Module):
+    """Affine map from one row of W+ to per-channel gains; equalised scale and fan-in already folded in."""
+
+    def __init__(self, channels: int, w_dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(channels, w_dim))
+        self.bias = nn.Parameter(torch.ones(channels))
+
+    def forward(self, w: Tensor) -> Tensor:
+        return F.linear(w, self.weight, self.bias)[:, :, None, None]  # (B, C, 1, 1)
+
+
+class Upsample(nn.Module):
+    """Style gain, then inverse Haar: (B, C, H, W) -> (B, C/4, 2H, 2W)."""
+
+    def __init__(self, channels: int, w_dim: int) -> None:
+        super().__init__()
+        self.modulation = Style(channels, w_dim)
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        return inverse_haar(x * self.modulation(w))
+
+
+class Stem(nn.Module):
+    """The one dense convolution: constant 4x4 input, style gain, 3x3, noise, bias, lrelu."""
+
+    def __init__(self, channels: int, w_dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(channels, channels, 3, 3))
+        self.modulation = Style(channels, w_dim)
+        self.register_buffer("noise", torch.zeros(1, 1, 4, 4))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor, w: Tensor, deltas: Deltas, name: str) -> Tensor:
+        x = x * self.modulation(w)  # (B, C, 4, 4)
+        x = _convolve(x, self.weight, deltas.get(name), padding=1)
+        return F.leaky_relu(x + self.noise + self.bias[:, None, None], 0.2)
+
+
+class SeparableConv(nn.Module):
+    """Style gain, 3x3 depthwise, 1x1 pointwise, noise, bias, lrelu: (B, C, H, W) -> (B, C', H, W)."""
+
+    def __init__(self, channels: int, out_channels: int, resolution: int, w_dim: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Parameter(torch.zeros(channels, 1, 3, 3))
+        self.pointwise = nn.Parameter(torch.zeros(out_channels, channels))
+        self.modulation = Style(channels, w_dim)
+        self.register_buffer("noise", torch.zeros(1, 1, resolution, resolution))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+
+    def forward(self, x: Tensor, w: Tensor, deltas: Deltas, name: str) -> Tensor:
+        style = self.modulation(w)
+        depthwise = deltas.get(f"{name}.depthwise")
+        if depthwise is None and x.shape[0] == 1:  # one image: the gain rides on the kernel for free
+            x = F.conv2d(x, self.depthwise * style.view(-1, 1, 1, 1), padding=1, groups=x.shape[1])
+        else:
+            x = _convolve(x * style, self.depthwise, depthwise, padding=1, groups=x.shape[1])
+        x = _convolve(x, self.pointwise[:, :, None, None], deltas.get(f"{name}.pointwise"), self.bias)
+        return F.leaky_relu_(x + self.noise, 0.2) if not x.requires_grad else F.leaky_relu(x + self.noise, 0.2)
+
+
+class ToImage(nn.Module):
+    """Style gain, 1x1 to twelve Haar bands, inverse Haar: (B, C, H, W) -> (B, 3, 2H, 2W)."""
+
+    def __init__(self, channels: int, w_dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(12, channels))
+        self.modulation = Style(channels, w_dim)
+        self.bias = nn.Parameter(torch.zeros(12))
+
+    def forward(self, x: Tensor, w: Tensor, deltas: Deltas, name: str) -> Tensor:
+        x = x * self.modulation(w)
+        x = _convolve(x, self.weight[:, :, None, None], deltas.get(name), self.bias)
+        return inverse_haar(x)
+
+
+class Block(nn.Module):
+    """Upsample and two separable convolutions; only the last block carries `to_img`."""
+
+    def __init__(self, channels: int, out_channels: int, resolution: int, w_dim: int, last: bool) -> None:
+        super().__init__()
+        self.up = Upsample(channels, w_dim)
+        self.conv1 = SeparableConv(channels // 4, out_channels, resolution, w_dim)
+        self.conv2 = SeparableConv(out_channels, out_channels, resolution, w_dim)
+        self.to_img = ToImage(out_channels, w_dim) if last else None
+
+    def forward(self, x: Tensor, w1: Tensor, w2: Tensor, deltas: Deltas, name: str) -> Tensor:
+        x = self.conv1(self.up(x, w1), w1, deltas, f"{name}.conv1")
+        return self.conv2(x, w2, deltas, f"{name}.conv2")
+
+
+def _convolve(x: Tensor, weight: Tensor, delta, bias: Tensor | None = None, padding: int = 0, groups: int = 1) -> Tensor:
+    """conv2d whose weight may carry a per-image delta (then: one group of filters per image)."""
+    if delta is None:
+        return F.conv2d(x, weight, bias, padding=padding, groups=groups)
+    stored = weight[:, :, 0, 0] if weight.shape[-1] == 1 else weight  # deltas have the stored shape
+    weights = delta.apply(stored)  # (B or 1, out, in[, k, k])
+    weights = weights.reshape(*weights.shape[:3], *weight.shape[2:])
+    if weights.shape[0] == 1:
+        return F.conv2d(x, weights[0], bias, padding=padding, groups=groups)
+    batch, channels, height, width = x.shape
+    if weights.shape[0] != batch:
+        raise ValueError(f"a delta for {weights.shape[0]} images met a batch of {batch}")
+    x = F.conv2d(
+        x.reshape(1, batch * channels, height, width), weights.flatten(0, 1), padding=padding, groups=batch * groups
+    )
+    x = x.view(batch, -1, x.shape[-2], x.shape[-1])
+    return x if bias is None else x + bias[:, None, None]
+
+
+class MobileStyleGAN(nn.Module):
+    """The Generator contract over `channels`: one number per stage, 4x4 first (512, ..., 128, 64)."""
+
+    def __init__(self, channels: tuple[int, ...], w_dim: int = 512, mapping_layers: int = 8) -> None:
+        super().__init__()
+        self.z_dim = self.w_dim = w_dim
+        self.channels = channels
+        self.resolution = 2 ** (len(channels) + 2)
+        self.num_ws = 2 * len(channels)
+        self.family = f"mobilestylegan-{self.resolution}"
+        self.mapping_layers = nn.ModuleList(nn.Linear(w_dim, w_dim) for _ in range(mapping_layers))
+        self.register_buffer("w_avg", torch.zeros(w_dim))
+        self.register_buffer("input", torch.zeros(1, channels[0], 4, 4))
+        self.conv1 = Stem(channels[0], w_dim)
+        last = len(channels) - 1
+        self.blocks = nn.ModuleList(
+            Block(channels[i - 1], channels[i], 2 ** (i + 2), w_dim, i == last) for i in range(1, last + 1)
+        )
+        self.layers: Mapping[str, Layer] = dict(_layers(self))
+        self.eval().requires_grad_(False)
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Tensor]) -> MobileStyleGAN:
+        """State of `checkpoints.openvino_ir.convert` plus `w_avg` (512,) -> generator.  CheckpointError if it does not fit."""
+        try:
+            blocks = 1 + max(int(name.split(".")[1]) for name in state if name.startswith("layers."))
+            channels = [state["input"].shape[1]] + [state[f"layers.{i}.conv2.bias"].shape[0] for i in range(blocks)]
+            mapping = sum(name.startswith("mapping.") and name.endswith(".weight") for name in state)
+            model = cls(tuple(channels), state["mapping.0.weight"].shape[1], mapping)
+            model.load_state_dict({_module_name(name): torch.as_tensor(value).float() for name, value in state.items()})
+        except (KeyError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+            reason = str(error).strip().splitlines()[-1].strip()
+            raise CheckpointError(f"These weights are not a MobileStyleGAN: {reason}") from None
+        return model
+
+    def state(self) -> dict[str, Tensor]:
+        """The inverse of `from_state`: canonical names -> float32 tensors."""
+        return {_state_name(name): value for name, value in self.state_dict().items()}
+
+    def mapping(self, z: Tensor) -> Tensor:
+        """z (B, z_dim) -> w (B, w_dim), not truncated (StyleGAN2 mapping: pixel norm, 8 x linear, lrelu, sqrt 2)."""
+        x = z * (z.square().mean(1, keepdim=True) + 1e-8).rsqrt()
+        for layer in self.mapping_layers:
+            x = F.leaky_relu(layer(x), 0.2) * 2**0.5
+        return x
+
+    def synthesis(
+        self, ws: Tensor, deltas: Deltas | None = None, features: Features | None = None, until: str | None = None
+    ) -> Tensor:
+        """ws (B, 16, 512) -> images (B, 3, 1024, 1024) RGB in about [-1, 1]; `until='b64'`: that stage's activation."""
+        if ws.ndim != 3 or ws.shape[1:] != (self.num_ws, self.w_dim):
+            raise ValueError(f"ws must be (B, {self.num_ws}, {self.w_dim}), got {tuple(ws.shape)}")
+        if until is not None and until not in STAGES[: len(self.channels)]:
+            raise ValueError(f"no stage {until!r}; there are {', '.join(STAGES[: len(self.channels)])}")
+        deltas = check_deltas(deltas, self.layers)
+        x = self.input.expand(ws.shape[0], -1, -1, -1)
+        x = edit_stage(self.conv1(x, ws[:, 0], deltas, "conv1"), "b4", features)
+        if until == "b4":
+            return x
+        for index, block in enumerate(self.blocks):
+            x = block(x, ws[:, 2 * index + 1], ws[:, 2 * index + 2], deltas, f"layers.{index}")
+            stage = STAGES[index + 1]
+            x = edit_stage(x, stage, features)
+            if until == stage:
+                return x
+        return block.to_img(x, ws[:, -1], deltas, f"layers.{index}.to_img")
+
+
+def _layers(model: MobileStyleGAN):
+    yield "conv1", Layer("conv1", tuple(model.conv1.weight.shape), 0, "conv", 4)
+    for index, block in enumerate(model.blocks):
+        resolution = RESOLUTIONS[index + 1]
+        for part, conv in (("conv1", block.conv1), ("conv2", block.conv2)):
+            row = 2 * index + (1 if part == "conv1" else 2)
+            for kind in ("depthwise", "pointwise"):
+                name = f"layers.{index}.{part}.{kind}"
+                yield name, Layer(name, tuple(getattr(conv, kind).shape), row, kind, resolution)
+        if block.to_img is not None:
+            name = f"layers.{index}.to_img"
+            yield name, Layer(name, tuple(block.to_img.weight.shape), model.num_ws - 1, "to_rgb", resolution)
+
+
+def _module_name(name: str) -> str:
+    return name.replace("layers.", "blocks.", 1) if name.startswith("layers.") else name.replace("mapping.", "mapping_layers.", 1)
+
+
+def _state_name(name: str) -> str:
+    return name.replace("blocks.", "layers.", 1) if name.startswith("blocks.") else name.replace("mapping_layers.", "mapping.", 1)
