@@ -23,7 +23,7 @@ import tempfile
 import threading
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -233,10 +233,8 @@ def _bytes_under(folder: Path) -> int:
     sizes = 0
     for root, _, files in os.walk(folder):
         for file in files:
-            try:
+            with suppress(OSError):  # a temporary file may just have been moved
                 sizes += os.lstat(os.path.join(root, file)).st_size
-            except OSError:
-                pass  # a temporary file that was just moved
     return sizes
 
 
@@ -323,10 +321,8 @@ def clear() -> int:
     for owned in (weights_dir(), *home().glob("tmp-*")):
         shutil.rmtree(owned, ignore_errors=True)
     (home() / "fetch.lock").unlink(missing_ok=True)
-    try:
+    with suppress(OSError):  # not empty: whatever else lies there is not ours to delete
         home().rmdir()
-    except OSError:
-        pass  # not empty: whatever else lies there is not ours to delete
     return freed
 
 
