@@ -1,0 +1,369 @@
+"""StyleGAN2: mapping network and skip-connection synthesis network (arXiv 1912.04958, config F).
+
+    z --mapping (normalise, 8 fully connected layers)--> w --broadcast, truncate, mix--> ws
+    ws --synthesis (constant 4x4, then two modulated convolutions a resolution)--> image
+
+Section 2.2 of the paper: a style s = affine(w) scales the input channels of a convolution
+(modulation, eq. 1) and the result is divided by its expected standard deviation (demodulation,
+eq. 3).  Scaling the weights or scaling activations before and after one shared convolution is the
+same arithmetic; the second is quicker for a batch, so weights are expanded per image only where
+weight offsets (`Delta`) differ from image to image.  Offsets go onto the stored weight, before
+modulation and demodulation (HyperStyle, arXiv 2111.15666 eq. 5).  Every output resolution adds to a
+skip RGB image (section 4.1, figure 7b).  Images are float, about [-1, 1], not clamped, NCHW, RGB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import log2, sqrt
+from types import MappingProxyType
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stylegan2.generator import Delta, Deltas, FeatureEdit, Features, Layer, check_deltas, edit_stage, truncate
+from stylegan2.ops import bias_act, resample_padding, setup_fir, upfirdn2d
+
+Rng = torch.Generator | Sequence[torch.Generator]
+NOISE_MODES = ("const", "none", "random")
+
+
+@dataclass(frozen=True)
+class StyleGAN2Config:
+    """Shape of a StyleGAN2; the defaults are config F at 1024 pixels (30 million parameters).
+
+    Channels at resolution r are min(channel_base / r, channel_max).  A 'channel multiplier' of 2 is a
+    base of 32768, of 1 a base of 16384.  conv_clamp bounds every convolution's output (used by
+    networks trained in fp16).  fir: the taps of the resampling filter.
+    """
+
+    resolution: int = 1024
+    z_dim: int = 512
+    w_dim: int = 512
+    channel_base: int = 32768
+    channel_max: int = 512
+    mapping_layers: int = 8
+    lr_mul: float = 0.01
+    conv_clamp: float | None = None
+    fir: tuple[float, ...] = (1.0, 3.0, 3.0, 1.0)
+
+    def __post_init__(self) -> None:
+        if self.resolution < 8 or self.resolution & (self.resolution - 1):
+            raise ValueError(f"resolution must be a power of two from 8 on, got {self.resolution}")
+
+    @property
+    def resolutions(self) -> tuple[int, ...]:
+        return tuple(2**k for k in range(2, int(log2(self.resolution)) + 1))
+
+    @property
+    def num_ws(self) -> int:
+        return 2 * int(log2(self.resolution)) - 2
+
+    @property
+    def family(self) -> str:
+        return f"stylegan2-{self.resolution}"
+
+    def channels(self, resolution: int) -> int:
+        return min(self.channel_base // resolution, self.channel_max)
+
+
+# ---- latents
+
+
+def broadcast(w: Tensor, num_ws: int) -> Tensor:
+    """w (B, w_dim) -> ws (B, num_ws, w_dim): the same w for every row."""
+    return w.unsqueeze(1).expand(-1, num_ws, -1)
+
+
+def truncate_rows(ws: Tensor, w_avg: Tensor, psi: float, cutoff: int | None = None) -> Tensor:
+    """Truncation of the first `cutoff` rows of ws (B, num_ws, w_dim) only; None truncates all of them."""
+    if cutoff is None:
+        return truncate(ws, w_avg, psi)
+    return torch.cat([truncate(ws[:, :cutoff], w_avg, psi), ws[:, cutoff:]], dim=1)
+
+
+def mix_styles(coarse: Tensor, fine: Tensor, crossover: int) -> Tensor:
+    """Style mixing (StyleGAN, arXiv 1812.04948 sec. 3.1): rows < crossover of `coarse`, the rest of `fine`."""
+    return torch.cat([coarse[:, :crossover], fine[:, crossover:]], dim=1)
+
+
+class Dense(nn.Module):
+    """Fully connected layer with equalised learning rate: x (weight lr_mul / sqrt(in))^T + bias lr_mul."""
+
+    def __init__(self, inputs: int, outputs: int, act: str = "linear", lr_mul: float = 1.0, bias: float = 0.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs) / lr_mul)
+        self.bias = nn.Parameter(torch.full((outputs,), bias / lr_mul))
+        self.act, self.lr_mul = act, lr_mul
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.linear(x, self.weight * (self.lr_mul / sqrt(self.weight.shape[1])))
+        return bias_act(x, self.bias * self.lr_mul, act=self.act)
+
+
+class MappingNetwork(nn.Module):
+    """z (B, z_dim) -> w (B, w_dim), not truncated."""
+
+    def __init__(self, config: StyleGAN2Config) -> None:
+        super().__init__()
+        widths = [config.z_dim] + [config.w_dim] * config.mapping_layers
+        for i in range(config.mapping_layers):
+            self.add_module(f"fc{i}", Dense(widths[i], widths[i + 1], "lrelu", config.lr_mul))
+
+    def forward(self, z: Tensor) -> Tensor:
+        w = z * torch.rsqrt(z.square().mean(dim=1, keepdim=True) + 1e-8)
+        for layer in self.children():
+            w = layer(w)
+        return w
+
+
+# ---- convolutions
+
+
+def modulated_conv2d(
+    x: Tensor, weight: Tensor, style: Tensor, *, delta: Delta | None = None, demodulate: bool = True, up: bool = False
+) -> Tensor:
+    """x (B, I, H, W), weight (O, I, k, k), style (B, I), delta for B or 1 images -> (B, O, H', W').
+
+    H' = H, or 2H + 1 with `up` (a stride-2 transposed convolution, which a filter has to follow).
+    """
+    batch, channels, height, width = x.shape
+    gain = 1 / sqrt(weight[0].numel())
+    weight = delta.apply(weight) if delta is not None else weight.unsqueeze(0)  # (1 or B, O, I, k, k)
+    copies, outputs, _, size, _ = weight.shape
+    if copies not in (1, batch):
+        raise ValueError(f"a delta for {copies} images does not fit a batch of {batch}")
+    style = style * gain
+    x = x * style.to(x.dtype)[:, :, None, None]
+    if copies > 1:  # one convolution in B groups
+        x = x.reshape(1, batch * channels, height, width)
+    if up:
+        kernel = weight.transpose(1, 2).reshape(copies * channels, outputs, size, size)
+        x = F.conv_transpose2d(x, kernel.to(x.dtype), stride=2, groups=copies)
+    else:
+        kernel = weight.reshape(copies * outputs, channels, size, size)
+        x = F.conv2d(x, kernel.to(x.dtype), padding=size // 2, groups=copies)
+    x = x.reshape(batch, outputs, *x.shape[2:])
+    if demodulate:
+        energy = weight.float().square().sum(dim=(3, 4))  # (1 or B, O, I)
+        norm = torch.rsqrt((energy @ style.float().square().unsqueeze(2)).squeeze(2) + 1e-8)  # (B, O)
+        x = x * norm.to(x.dtype)[:, :, None, None]
+    return x
+
+
+def draw_noise(size: int, batch: int, rng: Rng, like: Tensor) -> Tensor:
+    """One noise map (B, 1, size, size), image i from its own generator, whatever the batch.
+
+    A single generator gives one seed an image, in order; `split_rng` does that once for all layers.
+    """
+    maps = [torch.randn(size, size, generator=g, device=g.device) for g in split_rng(rng, batch)]
+    return torch.stack(maps).unsqueeze(1).to(like)
+
+
+def split_rng(rng: Rng, batch: int) -> list[torch.Generator]:
+    """A generator for each image: those given, or new ones seeded from the single one given."""
+    if isinstance(rng, torch.Generator):
+        seeds = [int(torch.randint(2**62, (), generator=rng, device=rng.device)) for _ in range(batch)]
+        return [torch.Generator(rng.device).manual_seed(seed) for seed in seeds]
+    if len(rng) != batch:
+        raise ValueError(f"{len(rng)} random generators for {batch} images")
+    return list(rng)
+
+
+class StyledConv(nn.Module):
+    """Modulated 3x3 convolution, filter when up-sampling, noise, bias, leaky ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, size: int, config: StyleGAN2Config, up: bool) -> None:
+        super().__init__()
+        self.affine = Dense(config.w_dim, inputs, bias=1.0)
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.noise_strength = nn.Parameter(torch.zeros(()))
+        self.register_buffer("noise_const", torch.randn(size, size))
+        self.size, self.up, self.clamp = size, up, config.conv_clamp
+
+    def forward(self, x: Tensor, w: Tensor, fir: Tensor, delta: Delta | None, noise: str, rng: Rng | None) -> Tensor:
+        x = modulated_conv2d(x, self.weight, self.affine(w), delta=delta, up=self.up)
+        if self.up:  # (B, O, 2H + 1, 2W + 1) -> (B, O, 2H, 2W)
+            before, after, *_ = resample_padding(fir, up=2)
+            x = upfirdn2d(x, fir, padding=(before - 1, after, before - 1, after), gain=4)
+        if noise == "const":
+            x = x + (self.noise_const * self.noise_strength).to(x.dtype)
+        elif noise == "random":
+            x = x + draw_noise(self.size, x.shape[0], rng, x) * self.noise_strength.to(x.dtype)
+        return bias_act(x, self.bias, act="lrelu", clamp=self.clamp)
+
+
+class ToRGB(nn.Module):
+    """Modulated 1x1 convolution to three channels, without demodulation."""
+
+    def __init__(self, inputs: int, config: StyleGAN2Config) -> None:
+        super().__init__()
+        self.affine = Dense(config.w_dim, inputs, bias=1.0)
+        self.weight = nn.Parameter(torch.randn(3, inputs, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(3))
+        self.clamp = config.conv_clamp
+
+    def forward(self, x: Tensor, w: Tensor, delta: Delta | None) -> Tensor:
+        x = modulated_conv2d(x, self.weight, self.affine(w), delta=delta, demodulate=False)
+        return bias_act(x, self.bias, clamp=self.clamp)
+
+
+class Block(nn.Module):
+    """One resolution: conv0 (up-sampling; absent at 4x4), conv1, to_rgb."""
+
+    def __init__(self, resolution: int, config: StyleGAN2Config) -> None:
+        super().__init__()
+        width = config.channels(resolution)
+        if resolution == 4:
+            self.const = nn.Parameter(torch.randn(width, 4, 4))
+        else:
+            self.conv0 = StyledConv(config.channels(resolution // 2), width, resolution, config, up=True)
+        self.conv1 = StyledConv(width, width, resolution, config, up=False)
+        self.to_rgb = ToRGB(width, config)
+
+
+# ---- networks
+
+
+class SynthesisNetwork(nn.Module):
+    """ws (B, num_ws, w_dim) -> images (B, 3, R, R).  Row of block 2^k: conv0 2k-5, conv1 2k-4, to_rgb 2k-3."""
+
+    def __init__(self, config: StyleGAN2Config) -> None:
+        super().__init__()
+        self.config = config
+        for resolution in config.resolutions:
+            self.add_module(f"b{resolution}", Block(resolution, config))
+        self.register_buffer("fir", setup_fir(config.fir), persistent=False)
+        self.layers: Mapping[str, Layer] = MappingProxyType(describe_layers(self))
+
+    def stages(
+        self,
+        ws: Tensor,
+        deltas: Deltas | None = None,
+        features: Features | None = None,
+        noise_mode: str = "const",
+        rng: Rng | None = None,
+    ) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """Yield (stage, x (B, C, r, r), skip image (B, 3, r, r)) for 'b4', 'b8', ... in turn.
+
+        A feature edit changes x before this stage's to_rgb reads it, so the picture follows; its `rgb`
+        part is added to the skip image after that.
+        """
+        config = self.config
+        if ws.ndim != 3 or ws.shape[1:] != (config.num_ws, config.w_dim):
+            raise ValueError(f"ws must be (B, {config.num_ws}, {config.w_dim}), got {tuple(ws.shape)}")
+        deltas = check_deltas(deltas, self.layers)
+        unknown = sorted(set(features or ()) - {f"b{r}" for r in config.resolutions})
+        if unknown:
+            raise ValueError(f"no such stage(s) in this generator: {', '.join(unknown)}")
+        if noise_mode not in NOISE_MODES:
+            raise ValueError(f"noise_mode must be one of {', '.join(NOISE_MODES)}, got {noise_mode!r}")
+        if noise_mode == "random":
+            if rng is None:
+                raise ValueError("noise_mode='random' needs rng: a torch.Generator, or one for each image")
+            rng = split_rng(rng, ws.shape[0])
+        x = rgb = None
+        for resolution in config.resolutions:
+            stage, block = f"b{resolution}", getattr(self, f"b{resolution}")
+            row = 2 * int(log2(resolution)) - 4
+            if resolution == 4:
+                x = block.const.expand(ws.shape[0], -1, -1, -1)  # (B, C, 4, 4)
+            else:
+                delta = deltas.get(f"{stage}.conv0")
+                x = block.conv0(x, ws[:, row - 1], self.fir, delta, noise_mode, rng)  # (B, C, r, r)
+            x = block.conv1(x, ws[:, row], self.fir, deltas.get(f"{stage}.conv1"), noise_mode, rng)
+            x = edit_stage(x, stage, features)
+            y = block.to_rgb(x, ws[:, row + 1], deltas.get(f"{stage}.to_rgb"))
+            if rgb is not None:
+                rgb = upfirdn2d(rgb, self.fir, up=2, padding=resample_padding(self.fir, up=2), gain=4)  # (B, 3, r, r)
+            rgb = edit_skip(y if rgb is None else rgb + y, features.get(stage) if features else None)
+            yield stage, x, rgb
+
+    def forward(
+        self,
+        ws: Tensor,
+        deltas: Deltas | None = None,
+        features: Features | None = None,
+        until: str | None = None,
+        *,
+        noise_mode: str = "const",
+        rng: Rng | None = None,
+    ) -> Tensor:
+        """Images (B, 3, R, R); with until='b64' that stage's activation x (B, C, 64, 64) and nothing beyond it.
+
+        noise_mode: 'const' the stored maps, 'none', 'random' (from `rng`: one torch.Generator an image,
+        or one for the batch, which then seeds one an image).  For the skip image too, see `stages`.
+        """
+        if until is not None and until not in {f"b{r}" for r in self.config.resolutions}:
+            raise ValueError(f"no such stage in this generator: {until}")
+        rgb = None
+        for stage, x, rgb in self.stages(ws, deltas, features, noise_mode, rng):
+            if stage == until:
+                return x
+        return rgb
+
+
+def edit_skip(rgb: Tensor, edit: FeatureEdit | None) -> Tensor:
+    """The `rgb` part of a feature edit on the skip image (B, 3, r, r)."""
+    return rgb if edit is None or edit.rgb is None else rgb + edit.mask.to(rgb) * edit.rgb.to(rgb)
+
+
+def describe_layers(synthesis: SynthesisNetwork) -> dict[str, Layer]:
+    """Tunable convolutions in network order: b4.conv1, b4.to_rgb, b8.conv0, b8.conv1, b8.to_rgb, ...
+
+    This is also HyperStyle's numbering (0 is b4.conv1, 1 is b4.to_rgb, 2 is b8.conv0, ...).
+    """
+    layers = {}
+    for resolution in synthesis.config.resolutions:
+        row = 2 * int(log2(resolution)) - 4
+        block = getattr(synthesis, f"b{resolution}")
+        for part, offset in (("conv0", -1), ("conv1", 0), ("to_rgb", 1)):
+            if hasattr(block, part):
+                name, shape = f"b{resolution}.{part}", tuple(getattr(block, part).weight.shape)
+                layers[name] = Layer(name, shape, row + offset, "to_rgb" if part == "to_rgb" else "conv", resolution)
+    return layers
+
+
+class StyleGAN2(nn.Module):
+    """A StyleGAN2 generator behind the `Generator` protocol; random weights until a state is loaded."""
+
+    def __init__(self, config: StyleGAN2Config | None = None) -> None:
+        super().__init__()
+        self.config = config or StyleGAN2Config()
+        self.mapping = MappingNetwork(self.config)
+        self.synthesis = SynthesisNetwork(self.config)
+        self.register_buffer("w_avg", torch.zeros(self.config.w_dim))
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Tensor], config: StyleGAN2Config) -> StyleGAN2:
+        """A frozen generator in eval mode that takes over the tensors of `state` (names of `state_dict`)."""
+        with torch.device("meta"):
+            net = cls(config)
+        net.load_state_dict(dict(state), strict=True, assign=True)
+        net.synthesis.fir = setup_fir(config.fir)
+        return net.eval().requires_grad_(False)
+
+    family = property(lambda self: self.config.family)
+    z_dim = property(lambda self: self.config.z_dim)
+    w_dim = property(lambda self: self.config.w_dim)
+    num_ws = property(lambda self: self.config.num_ws)
+    resolution = property(lambda self: self.config.resolution)
+    layers = property(lambda self: self.synthesis.layers)
+
+    def ws(self, z: Tensor, psi: float = 1.0, cutoff: int | None = None) -> Tensor:
+        """z (B, z_dim) -> ws (B, num_ws, w_dim), truncated with psi in the first `cutoff` rows (all by default)."""
+        return truncate_rows(broadcast(self.mapping(z), self.num_ws), self.w_avg, psi, cutoff)
+
+    def forward(self, z: Tensor, psi: float = 1.0, cutoff: int | None = None, **synthesis) -> Tensor:
+        """z (B, z_dim) -> images (B, 3, R, R); further arguments go to `synthesis`."""
+        return self.synthesis(self.ws(z, psi, cutoff), **synthesis)
+
+
+def estimate_w_avg(mapping: nn.Module, z_dim: int, samples: int = 10_000, seed: int = 0) -> Tensor:
+    """Mean w (w_dim,) over seeded samples, for checkpoints that do not store it."""
+    with torch.no_grad():
+        z = torch.randn(samples, z_dim, generator=torch.Generator().manual_seed(seed))
+        return mapping(z).mean(dim=0)
