@@ -1,0 +1,84 @@
+"""Every picture this program writes says so: IPTC digital source type in XMP, and the recipe with it.
+
+The recipe (what was done, by which weights) travels inside the picture and in a sidecar; inversions
+and identity descriptors never do.  The source type is `compositeWithTrainedAlgorithmicMedia`: a photo
+of which a part was made by a trained model (IPTC Photo Metadata Standard, Digital Source Type).
+"""
+
+from __future__ import annotations
+
+import os
+from html import escape, unescape
+from pathlib import Path
+
+from editing.faces import photo as photos
+from editing.faces.saving import reason, write_atomically
+from editing.types import SOFTWARE, Recipe
+from stylegan2.errors import PhotoError, UsageError
+
+SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+TEXT_KEY = "wplus:recipe"
+MAX_RECIPE_BYTES = 4 << 20
+
+_PACKET = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/">
+ <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+  <rdf:Description rdf:about=""
+    xmlns:xmp="http://ns.adobe.com/xap/1.0/"
+    xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+    xmlns:wplus="urn:wplus:1.0/"
+    xmp:CreatorTool="{software}"
+    Iptc4xmpExt:DigitalSourceType="{source_type}"
+    wplus:recipe="{recipe}"/>
+ </rdf:RDF>
+</x:xmpmeta>
+<?xpacket end="w"?>"""
+
+
+def xmp(recipe: Recipe) -> bytes:
+    """The XMP packet (UTF-8): source type, program, and the recipe as JSON in one attribute."""
+    text = escape(recipe.model_dump_json(), quote=True)
+    return _PACKET.format(software=escape(SOFTWARE), source_type=SOURCE_TYPE, recipe=text).encode()
+
+
+def save(photo: photos.Photo, path: str | os.PathLike, recipe: Recipe, sidecar: bool = True) -> Path:
+    """Write a picture that this program made: the recipe in its metadata, and beside it as JSON."""
+    path = photos.save(photo, path, text={TEXT_KEY: recipe.model_dump_json()}, xmp=xmp(recipe))
+    if sidecar:
+        write_atomically(sidecar_path(path), (recipe.to_json() + "\n").encode())
+    return path
+
+
+def sidecar_path(picture: Path) -> Path:
+    """face.png -> face.recipe.json"""
+    return picture.with_name(f"{picture.stem}.recipe.json")
+
+
+def recipe_text(photo: photos.Photo) -> str | None:
+    """The recipe JSON inside a picture, or None if there is none.
+
+    The XMP packet is searched as text, so no XML written by a stranger is ever parsed or expanded.
+    """
+    if TEXT_KEY in photo.text:
+        return photo.text[TEXT_KEY]
+    _, found, rest = (photo.xmp or b"").decode("utf-8", "replace").partition('wplus:recipe="')
+    return unescape(rest.partition('"')[0]) if found else None
+
+
+def load_recipe(path: str | os.PathLike) -> Recipe:
+    """Read a recipe file, or the recipe inside a picture that this program wrote.  UsageError in one sentence."""
+    path = Path(path)
+    try:
+        with open(path, "rb") as stream:
+            head = stream.read(MAX_RECIPE_BYTES)
+    except OSError as error:
+        raise UsageError(f"Cannot read the recipe {path}: {reason(error)}.") from None
+    if head.lstrip().startswith((b"{", b"[")) or path.suffix.lower() == ".json":
+        return Recipe.from_json(head)
+    try:
+        embedded = recipe_text(photos.load(path))
+    except PhotoError:
+        embedded = None
+    if embedded is None:
+        raise UsageError(f"{path.name} is neither a recipe nor a picture with a recipe inside.")
+    return Recipe.from_json(embedded)
