@@ -1,0 +1,234 @@
+"""Reading and writing photos without losing anything that is not edited.
+
+A `Photo` holds the samples as the file stores them (mode, bit depth, profile), turned upright.
+`photo.rgb` is what the networks see: 8-bit sRGB.  Saving (saving.py) is atomic, and drops what
+gives a person away (metadata.py).  Depths that Pillow reduces to 8 bits (16-bit RGB in PNG and TIFF) go through
+imagecodecs and tifffile.  HEIC and AVIF are read and written at 8 bits; of animations and
+multi-page files only the first picture is read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import struct
+import threading
+import warnings
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageCms, UnidentifiedImageError
+
+from editing.faces import colour
+from editing.faces.metadata import clean_exif, orientation, upright
+from editing.faces.saving import encode, reason, save, write_atomically
+from stylegan2.errors import PhotoError
+
+__all__ = ["MAX_PIXELS", "Photo", "encode", "from_rgb", "load", "save", "write_atomically"]
+
+MAX_PIXELS = 200_000_000
+_BITS_TAG = 258
+_pillow_lock = threading.Lock()  # Pillow's own pixel limit and Python's warning filters are global
+
+
+@dataclass(frozen=True, eq=False)
+class Photo:
+    """A picture as its file stores it, upright.
+
+    samples  (H, W, C) uint8, uint16, int32 or float32; C counts colour channels plus alpha.  Mode '1' is 0 / 255.
+    mode     Pillow's name ('L', 'LA', 'RGB', 'RGBA', 'CMYK', 'P', '1', 'I;16', 'I', 'F') or, for depths that Pillow
+             has no name for, 'LA;16', 'RGB;16', 'RGBA;16'
+    icc      the embedded profile, kept on saving
+    white    the sample value of white: 255, 65535, or what a float or int32 file implies
+    palette  (N, 3) uint8 for mode 'P'; `transparency` is its transparent index or alpha table
+    exif     cleaned EXIF block;  text: PNG text chunks;  xmp: XMP packet (both are read, and never kept on saving)
+    """
+
+    samples: np.ndarray
+    mode: str
+    icc: bytes | None = None
+    white: float = 255.0
+    palette: np.ndarray | None = None
+    transparency: int | bytes | None = None
+    exif: bytes = b""
+    dpi: tuple[float, float] | None = None
+    text: dict[str, str] = field(default_factory=dict)
+    xmp: bytes | None = None
+    path: Path | None = None
+    sha256: str = ""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels."""
+        return self.samples.shape[1], self.samples.shape[0]
+
+    @property
+    def name(self) -> str:
+        return self.path.name if self.path else "the picture"
+
+    @property
+    def space(self) -> colour.Space:
+        return colour.Space(self.mode, self.icc, self.white, self.palette)
+
+    @cached_property
+    def rgb(self) -> np.ndarray:
+        """sRGB (H, W, 3) uint8; alpha is left out.  May be the samples themselves: do not write into it."""
+        return colour.to_srgb8(self.samples, self.space)
+
+    @property
+    def alpha(self) -> np.ndarray | None:
+        """(H, W) alpha in the samples' own depth, or None."""
+        return self.samples[..., -1] if self.samples.shape[-1] > self.space.channels else None
+
+
+def from_rgb(rgb: np.ndarray, path: Path | None = None) -> Photo:
+    """A photo of sRGB samples (H, W, 3) uint8, for pictures that come from no file."""
+    return Photo(np.ascontiguousarray(rgb), "RGB", path=path, sha256=hashlib.sha256(rgb.tobytes()).hexdigest())
+
+
+def load(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> Photo:
+    """The photo in a file.  Raises PhotoError with one sentence for anything that cannot be read."""
+    path = Path(path)
+    data = _read(path)
+    with _pillow_quiet():
+        try:
+            picture = _open(data)
+        except (UnidentifiedImageError, Image.DecompressionBombError):
+            raise PhotoError(f"{path.name} is not a picture, or of a kind that cannot be read.") from None
+        except Exception:  # Pillow's plugins raise whatever their parsers meet
+            raise PhotoError(f"{path.name} is damaged: its header cannot be read.") from None
+        width, height = picture.size
+        if width * height > max_pixels:
+            raise PhotoError(
+                f"{path.name} is too large: {width} x {height} is {width * height / 1e6:.0f} megapixels, "
+                f"the limit is {max_pixels / 1e6:.0f}; make it smaller first."
+            )
+        try:
+            return replace(_decode(picture, data), path=path, sha256=hashlib.sha256(data).hexdigest())
+        except MemoryError:
+            raise PhotoError(f"{path.name} needs more memory than there is: make it smaller first.") from None
+        except Exception:
+            raise PhotoError(f"{path.name} is damaged or cut short: it cannot be decoded.") from None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if path.is_dir():
+            raise PhotoError(f"{path} is a folder, not a picture.")
+        if path.exists() and not path.is_file():
+            raise PhotoError(f"{path} is not a regular file.")
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise PhotoError(f"No such file: {path}.") from None
+    except PermissionError:
+        raise PhotoError(f"No permission to read {path}.") from None
+    except (OSError, ValueError) as error:
+        raise PhotoError(f"Cannot read {path}: {reason(error)}.") from None
+    if not data:
+        raise PhotoError(f"{path.name} is empty.")
+    return data
+
+
+@contextlib.contextmanager
+def _pillow_quiet():
+    """Pillow without its warnings and pixel limit: `load` has its own limit, checked before decoding."""
+    with _pillow_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _open(data: bytes) -> Image.Image:
+    with contextlib.suppress(ImportError):  # HEIC is optional where no wheel exists
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+    return Image.open(io.BytesIO(data))
+
+
+def _decode(picture: Image.Image, data: bytes) -> Photo:
+    deep = _decode_deep(picture, data)
+    if deep is None:
+        picture.load()
+    turn = orientation(picture.getexif())
+    exif = clean_exif(picture.getexif())
+    info = picture.info
+    xmp = info.get("xmp")
+    facts = {
+        "icc": info.get("icc_profile") or None,
+        "exif": exif,
+        "dpi": _dpi(info.get("dpi")),
+        "text": {key: str(value) for key, value in getattr(picture, "text", {}).items()},
+        "xmp": xmp.encode() if isinstance(xmp, str) else xmp,
+    }
+    photo = replace(_shallow(picture), **facts) if deep is None else Photo(*deep, white=65535.0, **facts)
+    return replace(photo, samples=np.ascontiguousarray(upright(photo.samples, turn)))
+
+
+def _decode_deep(picture: Image.Image, data: bytes) -> tuple[np.ndarray, str] | None:
+    """16-bit samples with more than one channel and their mode, or None where Pillow itself loses nothing."""
+    if picture.format == "PNG":
+        depth, kind = struct.unpack_from(">BB", data, 24)
+        if depth != 16 or kind == 0:
+            return None
+        import imagecodecs
+
+        samples = imagecodecs.png_decode(data)
+    elif picture.format == "TIFF":
+        bits = picture.tag_v2.get(_BITS_TAG, (1,))
+        if set(bits) != {16} or len(bits) < 2 or picture.mode not in ("RGB", "RGBA", "RGBX", "LA", "RGBa"):
+            return None
+        import tifffile
+
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            page = file.pages[0]
+            samples = page.asarray()
+            if page.planarconfig == 2:
+                samples = np.moveaxis(samples, 0, -1)
+    else:
+        return None
+    mode = {2: "LA;16", 3: "RGB;16", 4: "RGBA;16"}[samples.shape[-1]]
+    return np.ascontiguousarray(samples.astype(np.uint16, copy=False)), mode
+
+
+def _shallow(picture: Image.Image) -> Photo:
+    """The samples of a picture that Pillow decodes without loss; rare modes become RGB or RGBA first."""
+    if picture.mode.startswith("I;16"):
+        return Photo(np.array(picture).astype(np.uint16)[..., None], "I;16", white=65535.0)
+    if picture.mode == "LAB":
+        to_rgb = ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
+        picture = ImageCms.applyTransform(picture, to_rgb)
+    elif picture.mode == "P" and picture.palette.mode != "RGB" or picture.mode in ("RGBa", "PA", "La"):
+        picture = picture.convert("LA" if picture.mode == "La" else "RGBA")
+    elif picture.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I", "F"):
+        picture = picture.convert("RGB")
+    samples = np.array(picture)
+    samples = samples[..., None] if samples.ndim == 2 else samples
+    if picture.mode == "1":
+        return Photo(samples.astype(np.uint8) * 255, "1")
+    if picture.mode == "P":
+        table = np.frombuffer(bytes(picture.palette.palette), np.uint8).reshape(-1, 3)
+        full = np.zeros((256, 3), np.uint8)
+        full[: len(table)] = table[:256]
+        return Photo(samples, "P", palette=full, transparency=picture.info.get("transparency"))
+    if picture.mode in ("I", "F"):
+        samples = np.nan_to_num(samples) if picture.mode == "F" else samples
+        peak = float(samples.max())
+        white = next((limit for limit in (1.0, 255.0, 65535.0) if peak <= limit), peak)
+        return Photo(samples, picture.mode, white=white if picture.mode == "F" else max(white, 255.0))
+    return Photo(samples, picture.mode)
+
+
+def _dpi(value) -> tuple[float, float] | None:
+    try:
+        x, y = (float(v) for v in value)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    return (x, y) if 0 < x < 1e5 and 0 < y < 1e5 else None
