@@ -1,0 +1,123 @@
+"""One call that measures a face picture: age, gender, expression, pose and an identity descriptor.
+
+Age and gender are dlib's networks (Cydral) through ONNX, on chips cut as their training did; the rest
+is landmark geometry (`landmarks.measure`) and dlib's face-recognition descriptor (`encoders.losses.identity`).
+A judge is a measuring tool with its own error and bias, not the truth about a person.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from scipy.special import logit
+
+from editing.judges import landmarks as geometry
+from encoders.losses import identity
+from stylegan2 import zoo
+
+AGE_CHIP, GENDER_CHIP, CHIP_PADDING = 64, 32, 0.2  # how the age and gender networks' chips are cut
+CHIP_MEAN = identity.MEAN_RGB
+SAME_PERSON = 0.45
+CERTAIN = 1e-4  # the gender network's probability is clipped here before its log-odds are taken
+
+
+@dataclass(frozen=True)
+class Scores:
+    """values: judge name -> number (age in years, male in log-odds, the rest see `landmarks.measure`);
+    descriptor (128,) float32, for `distance`; landmarks (68, 2) in the picture's pixels."""
+
+    values: dict[str, float]
+    descriptor: np.ndarray
+    landmarks: np.ndarray
+
+
+def distance(a: np.ndarray, b: np.ndarray) -> float:
+    """Euclidean distance of two descriptors (128,); below `SAME_PERSON` counts as the same person."""
+    return float(np.linalg.norm(np.asarray(a) - np.asarray(b)))
+
+
+def judge(picture: np.ndarray) -> Scores | None:
+    """Picture (H, W, 3) uint8 RGB of one face (an aligned crop) -> Scores, or None where no face is found.
+
+    With several faces the one nearest the middle is measured.
+    """
+    import dlib
+
+    box = _locate(picture)
+    if box is None:
+        return None
+    picture = np.ascontiguousarray(picture)
+    shape68, shape5 = _predictor("dlib-landmarks-68")(picture, box), _predictor("dlib-landmarks-5")(picture, box)
+    points = np.array([(p.x, p.y) for p in shape68.parts()], dtype=np.float64)
+    age, male = _age(dlib.get_face_chip(picture, shape5, AGE_CHIP, CHIP_PADDING)), _male(
+        dlib.get_face_chip(picture, shape5, GENDER_CHIP, CHIP_PADDING)
+    )
+    chip = dlib.get_face_chip(picture, shape68, identity.CHIP_SIZE, identity.PADDING)
+    tensor = torch.from_numpy(chip.astype(np.float32)).permute(2, 0, 1)[None] / 127.5 - 1
+    with torch.inference_mode():
+        descriptor = descriptor_network()(tensor)[0].numpy()
+    return Scores({"age": age, "male": male, **geometry.measure(points)}, descriptor, points)
+
+
+def _locate(picture: np.ndarray):
+    """The box of the face nearest the middle; a half-size look first (quick), then full size, then doubled."""
+    import dlib
+
+    half = np.ascontiguousarray(picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2])
+    half = half.reshape(half.shape[0] // 2, 2, half.shape[1] // 2, 2, 3).mean((1, 3)).astype(np.uint8)
+    for image, scale, upsample in ((half, 2, 0), (np.ascontiguousarray(picture), 1, 0), (half, 2, 1)):
+        boxes = list(_detector()(image, upsample))
+        if boxes:
+            middle = np.array([picture.shape[1], picture.shape[0]]) / 2
+            box = min(boxes, key=lambda b: np.hypot(*(np.array([b.center().x, b.center().y]) * scale - middle)))
+            return dlib.rectangle(*(int(v * scale) for v in (box.left(), box.top(), box.right(), box.bottom())))
+    return None
+
+
+def _age(chip: np.ndarray) -> float:
+    """Chip (64, 64, 3) uint8 -> expected age in years over 81 classes (0.25, 1, 2, ..., 80)."""
+    weights = np.concatenate([[0.25], np.arange(1, 81)])
+    return float(_run("age-onnx", chip) @ weights)
+
+
+def _male(chip: np.ndarray) -> float:
+    """Chip (32, 32, 3) uint8 -> log-odds that the network calls the face male."""
+    return float(logit(np.clip(_run("gender-onnx", chip)[1], CERTAIN, 1 - CERTAIN)))
+
+
+def _run(name: str, chip: np.ndarray) -> np.ndarray:
+    session = _session(name)
+    batch = ((chip.astype(np.float32) - np.float32(CHIP_MEAN)) / 256).transpose(2, 0, 1)[None]
+    return session.run(None, {session.get_inputs()[0].name: np.ascontiguousarray(batch)})[0].reshape(-1)
+
+
+@cache
+def _session(name: str):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(str(zoo.path(name)), options, providers=["CPUExecutionProvider"])
+
+
+@cache
+def _predictor(name: str):
+    import dlib
+
+    return dlib.shape_predictor(str(zoo.path(name)))
+
+
+@cache
+def _detector():
+    import dlib
+
+    return dlib.get_frontal_face_detector()
+
+
+@cache
+def descriptor_network() -> identity.FaceDescriptor:
+    """The identity network, read once; frozen and in eval mode."""
+    return identity.load(zoo.path("dlib-face-recognition"))

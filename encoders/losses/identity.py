@@ -1,0 +1,183 @@
+"""dlib's face-recognition ResNet in PyTorch: a 128-d identity descriptor that can be differentiated.
+
+The network (29 convolutions, King 2017, dlib's dnn_face_recognition example) is read straight from
+dlib's own .dat file: a stream of length-prefixed integers, layer names and raw float32 tensors, from
+which only the tensors are taken - nothing in it can execute.  Two faces of one person are usually
+nearer than 0.6 in Euclidean distance; random generated faces pass that too often, so this project
+asks for less than 0.45.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stylegan2.errors import CheckpointError
+
+CHIP_SIZE = 150
+MEAN_RGB = (122.782, 117.001, 104.298)
+# dlib's five reference points (image-right eye outer/inner, image-left eye outer/inner, nose base) in a
+# unit face box, and which of the 68 landmarks they are.
+REFERENCE = np.array([[0.8595674595992, 0.2134981538014], [0.6460604764104, 0.2289674387677],
+                      [0.1205750620789, 0.2137274526848], [0.3340850613712, 0.2290642403242],
+                      [0.4901123135679, 0.6277975316475]])  # fmt: skip
+FIVE_OF_68 = (45, 42, 36, 39, 33)
+PADDING = 0.25
+_STAGES = ((32, 3, False), (64, 4, True), (128, 3, True), (256, 3, True), (256, 1, True))  # width, blocks, first halves
+
+
+class Affine(nn.Module):
+    """dlib's `affine_`: a batch norm frozen into one gain and one bias per channel."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gain[:, None, None] + self.bias[:, None, None]
+
+
+class Residual(nn.Module):
+    """relu(block(x) + shortcut): two 3x3 convolutions; a halving block average-pools its shortcut.
+
+    The shortcut is added where it fits: missing channels, rows and columns count as zero.
+    """
+
+    def __init__(self, channels: int, out_channels: int, halve: bool) -> None:
+        super().__init__()
+        stride, padding = (2, 0) if halve else (1, 1)
+        self.conv1 = nn.Conv2d(channels, out_channels, 3, stride, padding)
+        self.affine1 = Affine(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, 1, 1)
+        self.affine2 = Affine(out_channels)
+        self.halve = halve
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.affine2(self.conv2(F.relu(self.affine1(self.conv1(x)))))
+        shortcut = F.avg_pool2d(x, 2) if self.halve else x
+        size = tuple(max(a, b) for a, b in zip(out.shape[1:], shortcut.shape[1:], strict=True))
+        return F.relu(_zero_pad(out, size) + _zero_pad(shortcut, size))
+
+
+def _zero_pad(x: Tensor, size: tuple[int, ...]) -> Tensor:
+    channels, height, width = (n - m for n, m in zip(size, x.shape[1:], strict=True))
+    return F.pad(x, (0, width, 0, height, 0, channels)) if channels or height or width else x
+
+
+class FaceDescriptor(nn.Module):
+    """Aligned chips (B, 3, 150, 150), RGB in [-1, 1] -> descriptors (B, 128)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 32, 7, 2)
+        self.affine = Affine(32)
+        blocks, channels = [], 32
+        for width, count, halves in _STAGES:
+            for index in range(count):
+                blocks.append(Residual(channels, width, halves and index == 0))
+                channels = width
+        self.blocks = nn.Sequential(*blocks)
+        self.fc = nn.Linear(256, 128, bias=False)
+        self.register_buffer("mean", torch.tensor(MEAN_RGB).view(3, 1, 1), persistent=False)
+        self.eval().requires_grad_(False)
+
+    def forward(self, chips: Tensor) -> Tensor:
+        x = ((chips + 1) * 127.5 - self.mean) / 256  # (B, 3, 150, 150)
+        x = F.max_pool2d(F.relu(self.affine(self.conv(x))), 3, 2)  # (B, 32, 35, 35)
+        x = self.blocks(x)  # (B, 256, 2, 2)
+        return self.fc(x.mean((2, 3)))
+
+
+def load(path: Path | str) -> FaceDescriptor:
+    """dlib's `dlib_face_recognition_resnet_model_v1.dat` -> FaceDescriptor.  CheckpointError if it is anything else."""
+    tensors = _read_dat(Path(path).read_bytes())
+    model = FaceDescriptor()
+    layers = [m for m in model.modules() if isinstance(m, (nn.Conv2d, Affine))]
+    if len(tensors) != len(layers) + 1:
+        raise CheckpointError(f"{path} is not dlib's face-recognition network: {len(tensors)} layers, not {len(layers) + 1}.")
+    with torch.no_grad():
+        for layer, values in zip(layers, tensors, strict=False):
+            first = layer.weight if isinstance(layer, nn.Conv2d) else layer.gain
+            if values.numel() != first.numel() + layer.bias.numel():
+                raise CheckpointError(f"{path} is not dlib's face-recognition network: a layer has {values.numel()} numbers.")
+            first.copy_(values[: first.numel()].view_as(first))
+            layer.bias.copy_(values[first.numel() :])
+        model.fc.weight.copy_(tensors[-1].view(256, 128).T)
+    return model
+
+
+def _read_dat(data: bytes) -> list[Tensor]:
+    """The parameter tensors of every con_, affine_ and fc_ layer, from the input to the output."""
+    tensors = []
+    for match in re.finditer(rb"\x01[\x03-\x20](?:con_|affine_|fc_)\d*", data):
+        length = data[match.start() + 1]
+        name = data[match.start() + 2 : match.start() + 2 + length]
+        if not re.fullmatch(rb"(con_\d+|affine_|fc_\d+)", name):
+            continue
+        position = match.start() + 2 + length
+        if name.startswith(b"fc_"):  # outputs and inputs come before the parameters
+            for _ in range(2):
+                _, position = _read_int(data, position)
+        tensors.append(_read_tensor(data, position))
+    return tensors
+
+
+def _read_int(data: bytes, position: int) -> tuple[int, int]:
+    """dlib's integer: a byte with the length (low nibble) and the sign (high bit), then little-endian bytes."""
+    control = data[position]
+    length = control & 0x0F
+    value = int.from_bytes(data[position + 1 : position + 1 + length], "little")
+    return (-value if control & 0x80 else value), position + 1 + length
+
+
+def _read_tensor(data: bytes, position: int) -> Tensor:
+    """dlib's tensor (version 2): samples, channels, rows, columns, then that many little-endian float32."""
+    numbers = []
+    for _ in range(5):
+        number, position = _read_int(data, position)
+        numbers.append(number)
+    count = int(np.prod(numbers[1:], dtype=np.int64))
+    if numbers[0] != 2 or count < 0 or position + 4 * count > len(data):
+        raise CheckpointError("This dlib network file is truncated or of another version.")
+    return torch.from_numpy(np.frombuffer(data, "<f4", count, position).astype(np.float32))
+
+
+def chip_transform(landmarks: np.ndarray) -> np.ndarray:
+    """68 landmarks (x, y) in any pixel frame -> (2, 3): maps chip pixels (150x150) to that frame.
+
+    Least-squares similarity (Umeyama 1991) from dlib's reference points, padding 0.25.
+    """
+    target = (REFERENCE + PADDING) / (2 * PADDING + 1) * CHIP_SIZE
+    source = np.asarray(landmarks, dtype=np.float64)[list(FIVE_OF_68)]
+    target_mean, source_mean = target.mean(0), source.mean(0)
+    t, s = target - target_mean, source - source_mean
+    u, singular, vt = np.linalg.svd(s.T @ t)
+    sign = np.diag([1.0, np.sign(np.linalg.det(u @ vt))])
+    scale = (singular * np.diag(sign)).sum() / (t**2).sum()
+    linear = scale * (u @ sign @ vt)
+    return np.hstack([linear, (source_mean - linear @ target_mean)[:, None]])
+
+
+def extract_chips(images: Tensor, transform: np.ndarray) -> Tensor:
+    """images (B, 3, S, S) and a `chip_transform` in their pixels -> chips (B, 3, 150, 150); differentiable.
+
+    Images much larger than the chip are area-averaged first, so that the sampling does not alias.
+    """
+    size = images.shape[-1]
+    scale = float(np.sqrt(abs(np.linalg.det(transform[:, :2]))))
+    shrink = max(1, int(scale))
+    if shrink > 1 and size % shrink == 0:
+        images = F.avg_pool2d(images, shrink)
+    to_unit = 2 / size  # pixel x (centre x) of the full image -> [-1, 1] with align_corners=False
+    matrix = torch.as_tensor(transform, dtype=images.dtype, device=images.device)
+    axis = torch.arange(CHIP_SIZE, dtype=images.dtype, device=images.device)
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    points = torch.stack((x, y, torch.ones_like(x)), -1) @ matrix.T  # (150, 150, 2) image pixels
+    grid = ((points + 0.5) * to_unit - 1).expand(images.shape[0], -1, -1, -1)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
