@@ -22,7 +22,7 @@ import sys
 import tempfile
 import threading
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
@@ -405,8 +405,8 @@ def clear_command(
         print("Nothing was deleted: add --yes to delete.", file=sys.stderr)
 
 
-def main() -> None:
-    console.run(app, "python -m stylegan2.zoo")
+def main(args: Sequence[str] | None = None, prog: str = "python -m stylegan2.zoo") -> None:
+    console.run(app, prog, args)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,320 @@
+"""The Editor: one slow call per photo (`set_photo`), then many quick edits (`render`, `edit`).
+
+    editor = Editor()
+    editor.set_photo("holiday.jpg")
+    edit = editor.edit({"smile": 2, "age": -3})
+    provenance.save(edit.photo, "holiday.edited.png", edit.recipe)
+
+The line everything takes:  photo -> aligned crop -> Inversion -> steps -> render -> paste.  Below are
+first the pure functions of that line, then the class that remembers its slow parts.  Command lines,
+the batch runner and the user interface all go through here, so they give the same pixels.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from editing.faces import align, detect, paste
+from editing.faces import photo as photos
+from editing.types import Edit, Inversion, Recipe, Scene, Step
+from stylegan2 import console
+from stylegan2.allocator import tune_allocator
+from stylegan2.errors import UsageError
+from stylegan2.generator import Generator
+
+Catalogue = Mapping[str, Any]  # name -> Direction (editing.directions)
+Progress = Callable[..., Any]
+
+
+# ------------------------------------------------------------------------------- pictures and tensors
+
+
+def to_tensor(rgb: np.ndarray) -> Tensor:
+    """sRGB (H, W, 3) uint8 -> image (1, 3, H, W) float in [-1, 1]."""
+    return torch.from_numpy(np.array(rgb, copy=True)).permute(2, 0, 1)[None].float() / 127.5 - 1
+
+
+def to_rgb(image: Tensor) -> np.ndarray:
+    """image (1, 3, H, W) in [-1, 1], clamped -> sRGB (H, W, 3) uint8."""
+    scaled = (image[0].detach().float().clamp(-1, 1) + 1) * 127.5
+    return scaled.round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+
+
+def whole_picture(rgb: np.ndarray) -> np.ndarray:
+    """The quad (4, 2) of a picture that is an aligned crop already.  UsageError if it is not square."""
+    height, width = rgb.shape[:2]
+    if height != width:
+        raise UsageError(f"An aligned picture is square; this one is {width} x {height}: leave --aligned out.")
+    low, high = -0.5, width - 0.5
+    return np.array([[low, low], [low, high], [high, high], [high, low]])
+
+
+@dataclass(frozen=True)
+class Target:
+    """A face to be inverted: quad (4, 2) and landmarks (68, 2) in photo pixels, crop (1, 3, R, R) in [-1, 1]."""
+
+    quad: np.ndarray
+    landmarks: np.ndarray | None
+    crop: Tensor
+
+
+def find(photo: photos.Photo, resolution: int, face: int = 0, detector: str = "auto", aligned: bool = False) -> Target:
+    """The face number `face` of a photo, cut out.  `aligned`: the whole picture is a crop already.
+
+    Raises NoFaceFound, UsageError (unknown detector, not square), WeightsMissing.
+    """
+    if aligned:
+        quad, landmarks = whole_picture(photo.rgb), None
+    else:
+        chosen = detect.choose(detect.find_faces(photo.rgb, detector), face, photo.name)
+        quad, landmarks = chosen.quad, chosen.landmarks
+    return Target(quad, landmarks, to_tensor(align.crop(photo.rgb, quad, resolution)))
+
+
+# ---------------------------------------------------------------------------------------------- steps
+
+
+def direction(catalogue: Catalogue, name: str) -> Any:
+    """The named direction.  UsageError, with the nearest name, if there is none."""
+    if name not in catalogue:
+        raise UsageError(console.unknown("edits", name, catalogue))
+    return catalogue[name]
+
+
+def latent(inversion: Inversion, step: Step, catalogue: Catalogue) -> Inversion:
+    """ws + strength * direction, on the rows that the direction names."""
+    from editing import directions
+
+    name = str(step.parameters.get("name", ""))
+    chosen = direction(catalogue, name)
+    if step.direction_sha256 and step.direction_sha256 != chosen.sha256:
+        raise UsageError(
+            f"This recipe was made with another version of '{name}': "
+            "remove its direction_sha256 to use the one that is here."
+        )
+    return replace(inversion, ws=directions.apply(inversion.ws, chosen, step.strength))
+
+
+OPS: dict[str, Callable[[Inversion, Step, Catalogue], Inversion]] = {"latent": latent}
+
+
+def apply_step(inversion: Inversion, step: Step, catalogue: Catalogue) -> Inversion:
+    """One step on one face.  A step of strength 0 returns the inversion itself."""
+    if step.op not in OPS:
+        raise UsageError(console.unknown("operations", step.op, OPS))
+    return inversion if step.strength == 0 else OPS[step.op](inversion, step, catalogue)
+
+
+def apply(scene: Scene, step: Step, catalogue: Catalogue) -> Scene:
+    """One step on the face that it names.  UsageError if that face has not been inverted."""
+    if step.face not in scene.inversions:
+        raise UsageError(f"Face {step.face} of this photo has not been inverted.")
+    return scene.with_inversion(step.face, apply_step(scene.inversions[step.face], step, catalogue))
+
+
+def pin(recipe: Recipe, catalogue: Catalogue) -> Recipe:
+    """The recipe with the sha256 of every direction it uses.  UsageError for unknown names."""
+
+    def pinned(step: Step) -> Step:
+        if step.op != "latent":
+            return step
+        sha256 = direction(catalogue, str(step.parameters.get("name", ""))).sha256
+        return step if step.direction_sha256 else step.model_copy(update={"direction_sha256": sha256})
+
+    return recipe.model_copy(update={"steps": tuple(map(pinned, recipe.steps))})
+
+
+def synthesise(generator: Generator, inversion: Inversion) -> Tensor:
+    """Inversion -> crop (1, 3, R, R) float, about [-1, 1]."""
+    with torch.inference_mode():
+        return generator.synthesis(inversion.ws, inversion.deltas, inversion.features)
+
+
+# -------------------------------------------------------------------------------------------- the editor
+
+
+class Editor:
+    """Holds a generator, a photo and its inverted faces; `set_photo` is slow, everything else is quick.
+
+    generator, catalogue and strategies default to the fetched generator, the catalogue of the package and
+    `editing.inversion.STRATEGIES`; nothing is loaded before it is needed.  Not for two threads at once.
+    """
+
+    def __init__(
+        self,
+        generator: Generator | None = None,
+        *,
+        catalogue: Catalogue | None = None,
+        strategies: Mapping[str, Callable[..., Inversion]] | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        tune_allocator()
+        self.device = torch.device(device)
+        self._generator, self._catalogue, self._strategies = generator, catalogue, strategies
+        self.scene: Scene | None = None
+        self.targets: dict[int, Target] = {}
+        self._reconstructions: dict[int, Tensor] = {}
+
+    @property
+    def generator(self) -> Generator:
+        if self._generator is None:
+            self._generator = load_generator(self.device)
+        return self._generator
+
+    @property
+    def catalogue(self) -> Catalogue:
+        if self._catalogue is None:
+            self._catalogue = load_catalogue()
+        return self._catalogue
+
+    @property
+    def strategies(self) -> Mapping[str, Callable[..., Inversion]]:
+        if self._strategies is None:
+            from editing.inversion import STRATEGIES
+
+            self._strategies = STRATEGIES
+        return self._strategies
+
+    def open(self, photo: photos.Photo | str | os.PathLike) -> photos.Photo:
+        """Take a photo without inverting it yet; forgets the one before unless it is the same file."""
+        photo = photo if isinstance(photo, photos.Photo) else photos.load(photo)
+        if self.scene is None or not photo.sha256 or self.scene.photo.sha256 != photo.sha256:
+            self.scene, self.targets, self._reconstructions = Scene(photo), {}, {}
+        return photo
+
+    def set_photo(
+        self,
+        photo: photos.Photo | str | os.PathLike,
+        *,
+        face: int = 0,
+        method: str = "tune",
+        budget: Any = None,
+        seed: int = 0,
+        detector: str = "auto",
+        aligned: bool = False,
+        callback: Progress | None = None,
+    ) -> Inversion:
+        """Find a face and invert it; several faces of one photo may be set one after the other.
+
+        budget: an `editing.inversion.Budget`, None for the method's own.  callback: as the strategies call it.
+        Raises PhotoError, NoFaceFound, UsageError, WeightsMissing, Cancelled.
+        """
+        if method not in self.strategies:
+            raise UsageError(console.unknown("inversion methods", method, self.strategies))
+        photo = self.open(photo)
+        target = find(photo, self.generator.resolution, face, detector, aligned)
+        options = {"callback": callback, "seed": seed} | ({} if budget is None else {"budget": budget})
+        inversion = self.strategies[method](self.generator, target.crop.to(self.device), **options)
+        inversion = replace(inversion, quad=target.quad, landmarks=target.landmarks, photo_sha256=photo.sha256)
+        self._keep(face, inversion.compact(), target)
+        return self.scene.inversions[face]
+
+    def set_inversion(
+        self,
+        inversion: Inversion,
+        photo: photos.Photo | str | os.PathLike | None = None,
+        face: int = 0,
+        transfer: bool = False,
+    ) -> None:
+        """Go on from a saved inversion, with its photo if the result is to be put back into it.
+
+        Raises InversionError if it is of another generator, UsageError if it is of another photo.
+        """
+        inversion.require(self.generator.family, generator_sha256(self.generator), transfer)
+        if inversion.ws.shape[1:] != (self.generator.num_ws, self.generator.w_dim):
+            raise UsageError("This inversion's latent code has the wrong shape for the generator: invert again.")
+        if photo is None:
+            self.scene, self.targets, self._reconstructions = Scene(None), {}, {}
+            self._keep(face, inversion, None)
+            return
+        photo = self.open(photo)
+        if inversion.photo_sha256 and inversion.photo_sha256 != photo.sha256:
+            raise UsageError(f"The inversion was made from another photo than {photo.name}.")
+        if inversion.quad is None:
+            raise UsageError("The inversion does not say where in the photo its face is: invert the photo again.")
+        crop = to_tensor(align.crop(photo.rgb, inversion.quad, self.generator.resolution))
+        self._keep(face, inversion, Target(inversion.quad, inversion.landmarks, crop))
+
+    def _keep(self, face: int, inversion: Inversion, target: Target | None) -> None:
+        self.scene = self.scene.with_inversion(face, inversion.to(self.device))
+        self._reconstructions.pop(face, None)
+        if target is not None:
+            self.targets[face] = target
+
+    def inversion(self, face: int | None = None) -> Inversion:
+        """The inversion of a face (default: the first that was set).  UsageError if there is none."""
+        inversions = self.scene.inversions if self.scene else {}
+        if not inversions or (face is not None and face not in inversions):
+            raise UsageError("No face has been inverted yet: call set_photo or set_inversion first.")
+        return inversions[next(iter(inversions)) if face is None else face]
+
+    def recipe(self, edits: Recipe | Mapping[str, float], face: int | None = None) -> Recipe:
+        """Edits as a complete recipe: directions pinned, facts of the inversion added."""
+        if not isinstance(edits, Recipe):
+            first = next(iter(self.scene.inversions), 0) if self.scene else 0
+            edits = Recipe.from_strengths(edits, first if face is None else face)
+        return pin(edits, self.catalogue).about(self.inversion(face))
+
+    def reconstruction(self, face: int | None = None) -> Tensor:
+        """What the inversion renders without any edit, (1, 3, R, R); rendered once."""
+        face = next(iter(self.scene.inversions)) if face is None else face
+        if face not in self._reconstructions:
+            self._reconstructions[face] = synthesise(self.generator, self.inversion(face))
+        return self._reconstructions[face]
+
+    def render(self, edits: Recipe | Mapping[str, float], face: int | None = None) -> Tensor:
+        """The edited crop of one face (default: the first), (1, 3, R, R) in about [-1, 1]: one pass."""
+        inversion = self.inversion(face)
+        face = next(iter(self.scene.inversions)) if face is None else face
+        edited = inversion
+        for step in self.recipe(edits, face).steps:
+            if step.face == face:
+                edited = apply_step(edited, step, self.catalogue)
+        return self.reconstruction(face) if edited is inversion else synthesise(self.generator, edited)
+
+    def edit(self, edits: Recipe | Mapping[str, float], **paste_options: Any) -> Edit:
+        """Edit every face that the recipe names and put each back into the photo.
+
+        A recipe that does nothing returns the photo itself.  paste_options go to `editing.faces.paste.paste`.
+        """
+        recipe = self.recipe(edits)
+        first = next(iter(self.scene.inversions))
+        for step in recipe.steps:
+            self.inversion(step.face)  # refuses a face that is not there before anything is rendered
+        crops = {face: self.render(recipe, face) for face in dict.fromkeys([first, *(s.face for s in recipe.steps)])}
+        photo = self.scene.photo
+        for face, crop in crops.items():
+            if photo is not None and crop is not self.reconstruction(face):
+                photo = self._paste(photo, face, crop, paste_options)
+        return Edit(photo, crops[first], recipe, changed=not recipe.is_identity)
+
+    def _paste(self, photo: photos.Photo, face: int, crop: Tensor, options: dict[str, Any]) -> photos.Photo:
+        target = self.targets[face]
+        edited, before = to_rgb(crop), to_rgb(self.reconstruction(face))
+        return paste.paste(photo, target.quad, edited, before, landmarks=target.landmarks, **options).photo
+
+
+def load_catalogue() -> Catalogue:
+    """The catalogue of named edits that ships with the package."""
+    from editing.directions import catalogue
+
+    return catalogue.load()
+
+
+def load_generator(device: torch.device | str = "cpu") -> Generator:
+    """The default generator from the cache.  WeightsMissing if it was not fetched."""
+    from stylegan2 import checkpoints, zoo
+
+    return checkpoints.load(zoo.path("mobilestylegan-ffhq-1024")).to(device)
+
+
+def generator_sha256(generator: Generator) -> str:
+    """The generator's identity: sha256 over its float32 tensors, '' for one that does not say."""
+    return getattr(generator, "sha256", "")

@@ -1,0 +1,174 @@
+"""The Editor on a toy generator: what it computes once, what it refuses, and that nothing else changes."""
+
+import numpy as np
+import pytest
+import torch
+
+from editing import session
+from editing.faces import photo as photos
+from editing.types import Inversion, Recipe, Step
+from stylegan2.errors import InversionError, NoFaceFound, UsageError
+from stylegan2.generator import Delta
+from tests.editing.fakes import CATALOGUE, STRATEGIES, FakeGenerator, fake_apply
+
+
+@pytest.fixture(autouse=True)
+def toy_directions(monkeypatch):
+    from editing import directions
+
+    monkeypatch.setattr(directions, "apply", fake_apply, raising=False)
+
+
+@pytest.fixture
+def editor():
+    FakeGenerator.renders = 0
+    return session.Editor(FakeGenerator(), catalogue=CATALOGUE, strategies=STRATEGIES)
+
+
+def square(seed=0, size=96):
+    rows = np.random.default_rng(seed).integers(60, 190, (size, size, 3), dtype=np.uint8)
+    return photos.from_rgb(rows)
+
+
+def opened(editor, **options):
+    editor.set_photo(square(), method="fake", aligned=True, **options)
+    return editor
+
+
+def test_tensors_and_pictures_are_inverse():
+    rgb = square().rgb
+    assert np.array_equal(session.to_rgb(session.to_tensor(rgb)), rgb)
+    assert session.to_tensor(rgb).shape == (1, 3, 96, 96)
+    assert session.to_tensor(np.zeros((2, 2, 3), np.uint8)).min() == -1
+    assert session.to_tensor(np.full((2, 2, 3), 255, np.uint8)).max() == 1
+
+
+def test_a_recipe_that_does_nothing_returns_the_very_photo(editor):
+    opened(editor)
+    for nothing in ({}, {"smile": 0}, {"smile": 0.0, "age": 0}, Recipe()):
+        edit = editor.edit(nothing)
+        assert edit.photo is editor.scene.photo and not edit.changed
+        assert torch.equal(edit.crop, editor.reconstruction())
+
+
+def test_an_edit_changes_the_crop_as_the_direction_says(editor):
+    opened(editor)
+    change = editor.render({"smile": 2}) - editor.reconstruction()
+    assert torch.allclose(change[:, 0], torch.tensor(0.2), atol=1e-6)
+    assert torch.allclose(change[:, 1:], torch.tensor(0.0), atol=1e-6)
+    edit = editor.edit({"smile": 2})
+    assert edit.changed and not np.array_equal(edit.photo.rgb, editor.scene.photo.rgb)
+
+
+def test_an_edit_costs_one_render_and_the_inversion_is_made_once(editor):
+    opened(editor)
+    editor.reconstruction()
+    before = FakeGenerator.renders
+    for strength in (1, 2, 3):
+        editor.render({"smile": strength})
+    assert FakeGenerator.renders == before + 3
+
+
+def test_steps_add_up_in_order(editor):
+    opened(editor)
+    both = editor.render({"smile": 1, "age": -2})
+    recipe = Recipe.from_strengths({"smile": 1}).then(Step(parameters={"name": "age", "strength": -2}))
+    assert torch.equal(both, editor.render(recipe))
+
+
+def test_the_recipe_of_an_edit_pins_what_it_used(editor):
+    opened(editor, seed=5)
+    recipe = editor.edit({"smile": 2}).recipe
+    assert recipe.steps[0].direction_sha256 == "s" * 64
+    assert recipe.photo_sha256 == editor.scene.photo.sha256
+    assert recipe.family == "fake-64" and recipe.generator_sha256 == "f" * 64
+    assert recipe.inversion.steps == 3 and recipe.inversion.seed == 5
+    assert torch.equal(editor.render(Recipe.from_json(recipe.to_json())), editor.render({"smile": 2}))
+
+
+def test_a_recipe_of_another_direction_is_refused(editor):
+    opened(editor)
+    recipe = Recipe(steps=(Step(parameters={"name": "smile", "strength": 1}, direction_sha256="0" * 64),))
+    with pytest.raises(UsageError, match="another version of 'smile'"):
+        editor.render(recipe)
+
+
+@pytest.mark.parametrize("strength", [0, 1])
+def test_unknown_names_suggest_the_nearest(editor, strength):
+    opened(editor)
+    with pytest.raises(UsageError, match="did you mean smile"):
+        editor.render({"smlie": strength})
+    with pytest.raises(UsageError, match="tune"):
+        editor.set_photo(square(), method="tume", aligned=True)
+
+
+def test_without_a_photo_there_is_nothing_to_edit(editor):
+    with pytest.raises(UsageError, match="set_photo"):
+        editor.render({"smile": 1})
+    opened(editor)
+    with pytest.raises(UsageError):
+        editor.edit(Recipe.from_strengths({"smile": 1}, face=3))
+
+
+def test_an_aligned_picture_must_be_square(editor):
+    wide = photos.from_rgb(np.zeros((64, 80, 3), np.uint8))
+    with pytest.raises(UsageError, match="80 x 64"):
+        editor.set_photo(wide, method="fake", aligned=True)
+
+
+def test_no_face_names_the_picture_and_a_way_out(editor, tmp_path):
+    path = photos.save(photos.from_rgb(np.full((80, 80, 3), 128, np.uint8)), tmp_path / "wall.png")
+    with pytest.raises(NoFaceFound, match=r"wall\.png.*--detector cnn"):
+        editor.set_photo(path, method="fake", detector="hog")
+
+
+def test_a_saved_inversion_gives_the_same_pixels(editor, tmp_path):
+    opened(editor)
+    delta = Delta("add", (torch.full((1, 1), 0.1234567),))
+    inversion = Inversion(**{**vars(editor.inversion()), "deltas": {"shift": delta}}).compact()
+    editor.set_inversion(inversion, editor.scene.photo)
+    from_memory = editor.edit({"smile": 1})
+    again = session.Editor(FakeGenerator(), catalogue=CATALOGUE, strategies=STRATEGIES)
+    again.set_inversion(Inversion.load(inversion.save(tmp_path / "x.inversion")), square())
+    from_disk = again.edit({"smile": 1})
+    assert torch.equal(from_memory.crop, from_disk.crop)
+    assert np.array_equal(from_memory.photo.samples, from_disk.photo.samples)
+
+
+def test_an_inversion_without_its_photo_still_edits_the_crop(editor):
+    opened(editor)
+    inversion = editor.inversion()
+    editor.set_inversion(inversion)
+    edit = editor.edit({"smile": 1})
+    assert edit.photo is None and edit.crop.shape == (1, 3, 64, 64)
+
+
+def test_inversions_of_other_generators_and_photos_are_refused(editor):
+    opened(editor)
+    inversion = editor.inversion()
+    with pytest.raises(UsageError, match="another photo"):
+        editor.set_inversion(inversion, square(seed=1))
+    with pytest.raises(InversionError):
+        editor.set_inversion(Inversion(**{**vars(inversion), "family": "stylegan2-1024"}), square())
+    with pytest.raises(InversionError, match="transfer"):
+        editor.set_inversion(Inversion(**{**vars(inversion), "generator_sha256": "0" * 64}), square())
+    editor.set_inversion(Inversion(**{**vars(inversion), "generator_sha256": "0" * 64}), square(), transfer=True)
+
+
+def test_a_new_photo_forgets_the_old_one_and_its_faces(editor):
+    opened(editor)
+    editor.open(square(seed=9))
+    with pytest.raises(UsageError):
+        editor.render({"smile": 1})
+
+
+def test_scenes_are_values(editor):
+    opened(editor)
+    scene = editor.scene
+    edited = session.apply(scene, Recipe.from_strengths({"smile": 1}).steps[0], CATALOGUE)
+    assert not torch.equal(edited.inversions[0].ws, scene.inversions[0].ws)
+    assert editor.scene is scene
+    with pytest.raises(UsageError, match="has not been inverted"):
+        session.apply(scene, Recipe.from_strengths({"smile": 1}, face=1).steps[0], CATALOGUE)
+    with pytest.raises(UsageError, match="operations"):
+        session.apply(scene, Step(op="sketsh"), CATALOGUE)
