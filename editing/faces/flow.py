@@ -15,6 +15,8 @@ _COARSEST = 32
 _STEPS = 4  # iterations a level
 _WINDOW = 2.2  # Gaussian window, pixels of the level
 _SHADING = 10.0  # slower shading than this is taken out
+_SPREAD = 3.0  # plain places take the flow of textured ones this far, in pixels of every level
+_TEXTURE = 4e-4  # squared gradient of a textured place
 _STIFF = 4e-5  # keeps flow at rest where there is nothing to see, in squared gradients of [0, 1]
 
 
@@ -77,7 +79,13 @@ def _refine(source: np.ndarray, target: np.ndarray, f: np.ndarray) -> np.ndarray
         determinant = xx * yy - xy * xy
         step = np.stack([yy * xm - xy * ym, xx * ym - xy * xm], -1) / determinant[..., None]
         f = blur(f + np.clip(step, -1, 1), 0.8)
-    return f
+    return _spread(f, xx + yy)
+
+
+def _spread(f: np.ndarray, texture: np.ndarray) -> np.ndarray:
+    """Smooth the flow, trusting textured places: plain ones follow their surroundings instead of noise."""
+    weight = (texture / (texture + _TEXTURE) + 0.02)[..., None]
+    return blur(f * weight, _SPREAD) / blur(weight, _SPREAD)
 
 
 def _worth(source: np.ndarray, target: np.ndarray, f: np.ndarray) -> np.ndarray:

@@ -19,17 +19,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
+from scipy import ndimage
 
 from editing.faces import align, colour
 from editing.faces.flow import blur, flow, resize, warp
 from editing.faces.photo import Photo
-from scipy import ndimage
 
-_WORKING = 512  # size at which motion is measured
-_RIM = 0.96  # the mask ends at this part of the way to the crop's border
+_WORKING = 256  # size at which motion is measured
+_RIM = 0.98  # the mask ends at this part of the way to the crop's border
 _CHANGED = (0.6 / 255, 2.5 / 255)  # mean change of a neighbourhood: below the first nothing, above the second all
 _AWAY = 4.0  # outside the head the change has to be this many times larger
+_HEAD = (1.0, 1.3)  # where the head ends, in units of its outline
+_FAITHFUL = (0.03, 0.08)  # error of the reconstruction: outside the head it is trusted below the first
 _NEW = (0.035, 0.11)  # unexplained change: below the first the content moved, above the second it is new
+_STRETCH = (0.4, 1.0)  # motion that differs this much from pixel to pixel smears texture: above, it counts as new
 _BAND = 1 << 20  # pixels pasted at a time
 _STILL = 0.02  # shorter motion than this, in photo pixels, does not resample
 
@@ -71,7 +74,7 @@ def paste(
     *,
     landmarks: np.ndarray | None = None,
     region: np.ndarray | None = None,
-    feather: float = 0.3,
+    feather: float = 0.2,
     match_colour: bool = True,
     detail: bool = True,
 ) -> PasteResult:
@@ -87,12 +90,17 @@ def paste(
     edited, reconstruction = _unit(edited), _unit(reconstruction)
     if edited.shape != reconstruction.shape or edited.ndim != 3 or edited.shape[0] != edited.shape[1]:
         raise ValueError(f"edited {edited.shape} and reconstruction {reconstruction.shape} must both be (S, S, 3)")
-    mask = soft_mask(edited, reconstruction, quad, landmarks, region, feather)
     box = _box(photo, quad)
-    if not mask.any() or box[2] <= box[0] or box[3] <= box[1]:
+    if np.array_equal(edited, reconstruction) or box[2] <= box[0] or box[3] <= box[1]:
         return PasteResult(photo, box, np.zeros((max(box[3] - box[1], 0), max(box[2] - box[0], 0)), np.uint8))
     original = _unit(align.crop(photo.rgb, quad, len(edited)))
-    plan = _plan(original, edited, reconstruction, mask, match_colour, detail)
+    size, working = len(edited), min(len(edited), _WORKING)
+    small = flow(resize(reconstruction, working), resize(edited, working)) * np.float32(size / working)
+    f = resize(small, size)
+    mask = soft_mask(original, edited, reconstruction, f, _head(quad, landmarks), feather)
+    if region is not None:
+        mask = mask * resize(np.clip(np.asarray(region, np.float32), 0, 1)[..., None], size)[..., 0]
+    plan = _plan(original, edited, reconstruction, f, mask, match_colour, detail)
     return _apply(photo, quad, plan, box)
 
 
@@ -110,64 +118,78 @@ def _smoothstep(x: np.ndarray, low, high) -> np.ndarray:
 # ---------------------------------------------------------------------------------------------- the crop
 
 
-def soft_mask(edited, reconstruction, quad, landmarks=None, region=None, feather: float = 0.3) -> np.ndarray:
-    """(S, S) float32 in [0, 1]: 1 where the edit counts, exactly 0 near the border and where nothing changed."""
+def soft_mask(original, edited, reconstruction, f, head, feather: float) -> np.ndarray:
+    """(S, S) float32 in [0, 1]: 1 where the edit counts, exactly 0 near the border and where nothing changed.
+
+    Outside the head, before and after the edit, a change counts only where it is plain and the reconstruction
+    faithful: a generator redraws the background with every edit, and the photo's own is better.
+    """
     size = len(edited)
     axis = (np.arange(size, dtype=np.float32) + 0.5) / size * 2 - 1
-    u, v = axis[None], axis[:, None]
-    rim = (u**6 + v**6) ** (1 / 6)
-    window = 1 - _smoothstep(rim, _RIM - feather, _RIM)
-    change = np.abs(edited - reconstruction).mean(-1)
-    near = blur(change, size / 170) + blur(change, size / 50)
-    distance = _head_distance(u, v, quad, landmarks)
-    scale = 1 + (_AWAY - 1) * _smoothstep(distance, 1.0, 1.5)
-    gate = _smoothstep(near / 2, _CHANGED[0] * scale, _CHANGED[1] * scale)
-    mask = window * blur(gate, size / 100) * (near > 0)
-    if region is not None:
-        mask = mask * resize(np.clip(np.asarray(region, np.float32), 0, 1)[..., None], size)[..., 0]
-    return mask.astype(np.float32)
+    u, v = np.meshgrid(axis, axis)
+    window = 1 - _smoothstep((u**6 + v**6) ** (1 / 6), _RIM - feather, _RIM)
+    drift = _wide_blur(f, size / 12) * (2 / size)
+    distance = np.minimum(_distance(u, v, head), _distance(u + drift[..., 0], v + drift[..., 1], head))
+    outside = _smoothstep(distance, *_HEAD)
+    near = _wide_blur(np.abs(edited - reconstruction).mean(-1, keepdims=True), size / 36)[..., 0]
+    scale = 1 + (_AWAY - 1) * outside
+    gate = _smoothstep(near, _CHANGED[0] * scale, _CHANGED[1] * scale)
+    error = _wide_blur(np.abs(original - reconstruction).mean(-1, keepdims=True), size / 36)[..., 0]
+    doubt = outside * _smoothstep(error, *_FAITHFUL)
+    return (window * gate * (1 - doubt)).astype(np.float32)
 
 
-def _head_distance(u: np.ndarray, v: np.ndarray, quad: np.ndarray, landmarks: np.ndarray | None) -> np.ndarray:
-    """(S, S): 0 in the middle of the head, 1 at its outline with the hair; u, v in [-1, 1] over the crop."""
-    x, y, half_width, half_height = 0.0, -0.02, 0.66, 0.86
-    if landmarks is not None:
-        points = align.to_crop(landmarks, quad, 2) - 0.5  # [-1, 1]
-        (left, top), (right, bottom) = points.min(0), points.max(0)
-        x, half_width = (left + right) / 2, max((right - left) * 0.68, 0.3)
-        half_height = max((bottom - top) * 0.9, 0.4)
-        y = bottom + 0.1 - half_height
+def _wide_blur(maps: np.ndarray, sigma: float) -> np.ndarray:
+    """A wide Gaussian blur of maps (S, S, C), done on a quarter of the size."""
+    size = len(maps)
+    reduced = max(size // 4, 1)
+    return resize(blur(resize(np.ascontiguousarray(maps, np.float32), reduced), sigma * reduced / size), size)
+
+
+def _head(quad: np.ndarray, landmarks: np.ndarray | None) -> tuple[float, float, float, float]:
+    """Centre x, y and half axes of an ellipse around the head with its hair, in a crop that spans [-1, 1]."""
+    if landmarks is None:
+        return 0.0, -0.02, 0.66, 0.86
+    points = align.to_crop(landmarks, quad, 2) - 0.5
+    (left, top), (right, bottom) = points.min(0), points.max(0)
+    half_height = max((bottom - top) * 0.78, 0.4)
+    return (left + right) / 2, bottom + 0.06 - half_height, max((right - left) * 0.58, 0.3), half_height
+
+
+def _distance(u: np.ndarray, v: np.ndarray, head) -> np.ndarray:
+    """0 in the middle of the head, 1 on its outline."""
+    x, y, half_width, half_height = head
     return np.hypot((u - x) / half_width, (v - y) / half_height).astype(np.float32)
 
 
-def _plan(original, edited, reconstruction, mask, match_colour: bool, detail: bool) -> _Plan:
-    size = len(edited)
-    working = min(size, _WORKING)
-    f = resize(flow(resize(reconstruction, working), resize(edited, working)), size) * np.float32(size / working)
+def _plan(original, edited, reconstruction, f, mask, match_colour: bool, detail: bool) -> _Plan:
     moved = warp(reconstruction, f)
     change = edited - moved
-    certain = _certainty(change) if detail else np.zeros((size, size), np.float32)
+    certain = _certainty(change, f) if detail else np.zeros(mask.shape, np.float32)
     residual = warp(original, f) - moved
     broad = _broad(residual, certain if detail else None) if match_colour else np.zeros_like(residual)
     new = (mask * (1 - certain))[..., None]
     return _Plan(mask, mask[..., None] * f, new[..., 0], mask[..., None] * change + new * (moved + broad))
 
 
-def _certainty(change: np.ndarray) -> np.ndarray:
+def _certainty(change: np.ndarray, f: np.ndarray) -> np.ndarray:
     """(S, S): 1 where motion and slow shading explain the edit, 0 where something new appeared."""
     size = len(change)
-    fine = change - blur(change, size / 64)
+    fine = change - _wide_blur(change, size / 64)
     unexplained = np.sqrt(blur((fine**2).mean(-1), size / 150))
-    return blur(1 - _smoothstep(unexplained, *_NEW), size / 250)
+    gradients = np.stack([np.gradient(f[..., i], axis=axis) for i in (0, 1) for axis in (0, 1)])
+    stretch = np.sqrt((gradients**2).sum(0))
+    known = (1 - _smoothstep(unexplained, *_NEW)) * (1 - _smoothstep(stretch, *_STRETCH))
+    return blur(known, size / 250)
 
 
 def _broad(residual: np.ndarray, certain: np.ndarray | None) -> np.ndarray:
     """The slow part of what the photo has over the reconstruction, gathered where the content is known."""
     sigma = len(residual) / 48
     if certain is None:
-        return blur(residual, sigma)
-    weight = certain + 1e-3
-    return blur(residual * weight[..., None], sigma) / blur(weight, sigma)[..., None]
+        return _wide_blur(residual, sigma)
+    weight = certain[..., None] + 1e-3
+    return _wide_blur(residual * weight, sigma) / _wide_blur(weight, sigma)
 
 
 # ---------------------------------------------------------------------------------------------- the photo
