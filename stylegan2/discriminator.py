@@ -140,6 +140,10 @@ class Discriminator(nn.Module):
         net.fir = setup_fir(config.fir)
         return net
 
+    def state(self) -> dict[str, Tensor]:
+        """The inverse of `from_state`."""
+        return {name: tensor.detach() for name, tensor in self.state_dict().items()}
+
     @property
     def family(self) -> str:
         return f"stylegan2-d-{self.config.resolution}"

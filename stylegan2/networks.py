@@ -299,11 +299,12 @@ class SynthesisNetwork(nn.Module):
         """
         if until is not None and until not in {f"b{r}" for r in self.config.resolutions}:
             raise ValueError(f"no such stage in this generator: {until}")
-        rgb = None
+        image = None
         for stage, x, rgb in self.stages(ws, deltas, features, noise_mode, rng):
             if stage == until:
                 return x
-        return rgb
+            image = rgb
+        return image
 
 
 def edit_skip(rgb: Tensor, edit: FeatureEdit | None) -> Tensor:
@@ -352,6 +353,10 @@ class StyleGAN2(nn.Module):
     num_ws = property(lambda self: self.config.num_ws)
     resolution = property(lambda self: self.config.resolution)
     layers = property(lambda self: self.synthesis.layers)
+
+    def state(self) -> dict[str, Tensor]:
+        """The inverse of `from_state`."""
+        return {name: tensor.detach() for name, tensor in self.state_dict().items()}
 
     def ws(self, z: Tensor, psi: float = 1.0, cutoff: int | None = None) -> Tensor:
         """z (B, z_dim) -> ws (B, num_ws, w_dim), truncated with psi in the first `cutoff` rows (all by default)."""
