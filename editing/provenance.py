@@ -41,9 +41,14 @@ def xmp(recipe: Recipe) -> bytes:
     return _PACKET.format(software=escape(SOFTWARE), source_type=SOURCE_TYPE, recipe=text).encode()
 
 
-def save(photo: photos.Photo, path: str | os.PathLike, recipe: Recipe, sidecar: bool = True) -> Path:
-    """Write a picture that this program made: the recipe in its metadata, and beside it as JSON."""
-    path = photos.save(photo, path, text={TEXT_KEY: recipe.model_dump_json()}, xmp=xmp(recipe))
+def save(
+    photo: photos.Photo, path: str | os.PathLike, recipe: Recipe, sidecar: bool = True, changed: bool = True
+) -> Path:
+    """Write a picture that this program made: the recipe in its metadata, and beside it as JSON.
+
+    changed: False for a photo that a recipe left untouched; it gets no source type, because it is still a photo.
+    """
+    path = photos.save(photo, path, text={TEXT_KEY: recipe.model_dump_json()}, xmp=xmp(recipe) if changed else None)
     if sidecar:
         write_atomically(sidecar_path(path), (recipe.to_json() + "\n").encode())
     return path

@@ -212,8 +212,9 @@ class Editor:
         target = find(photo, self.generator.resolution, face, detector, aligned)
         options = {"callback": callback, "seed": seed} | ({} if budget is None else {"budget": budget})
         inversion = self.strategies[method](self.generator, target.crop.to(self.device), **options)
-        inversion = replace(inversion, quad=target.quad, landmarks=target.landmarks, photo_sha256=photo.sha256)
-        self._keep(face, inversion.compact(), target)
+        made = {"method": method, "seed": seed, "device": str(self.device), "threads": torch.get_num_threads()}
+        place = {"quad": target.quad, "landmarks": target.landmarks, "photo_sha256": photo.sha256}
+        self._keep(face, replace(inversion, **made, **place).compact(), target)
         return self.scene.inversions[face]
 
     def set_inversion(

@@ -16,6 +16,8 @@ import typer
 
 from stylegan2.errors import WplusError
 
+INTERRUPTED = 130
+
 
 def app(help: str) -> typer.Typer:
     """A Typer application with the project's manners: plain help, no shell-completion options."""
@@ -32,10 +34,10 @@ def run(application: typer.Typer, prog: str, args: Sequence[str] | None = None) 
     """Run a command line and exit: every error a person can cause becomes one line on stderr."""
     try:
         code = typer.main.get_command(application).main(args=args, prog_name=prog, standalone_mode=False)
+        if code == INTERRUPTED:  # what Typer makes of Ctrl-C
+            fail("Interrupted; nothing half-written was left behind.", code)
     except WplusError as error:
         code = fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        code = fail("Interrupted; nothing half-written was left behind.", 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
@@ -52,7 +54,7 @@ def run(application: typer.Typer, prog: str, args: Sequence[str] | None = None) 
 
 def fail(sentence: str, code: int) -> int:
     """Print one line to stderr and return the exit code."""
-    if code == 130:
+    if code == INTERRUPTED and sys.stderr.isatty():
         print(file=sys.stderr)  # leave the line that shows ^C
     print("error: " + " ".join(sentence.split()), file=sys.stderr)
     return code

@@ -79,3 +79,20 @@ def fake_strategy(generator, image, *, callback=None, seed=0, budget=None) -> In
 
 
 STRATEGIES = {"fake": fake_strategy, "tune": fake_strategy}
+
+
+@dataclass(frozen=True)
+class FakeBudget:
+    steps: int | None = None
+    seconds: float | None = None
+
+
+def write_photo(path, seed=0, size=96):
+    """A noisy square picture at `path`; returns the path."""
+    import numpy as np
+
+    from editing.faces import photo as photos
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = np.random.default_rng(seed).integers(60, 190, (size, size, 3), dtype=np.uint8)
+    return photos.save(photos.from_rgb(rows), path)

@@ -1,0 +1,368 @@
+"""One recipe, a folder of photos:  python -m editing.batch photos/ --recipe recipe.json --out out/
+
+Names and sub-folders are kept, inputs (and strange files in --out) are never written over, and a photo that
+fails does not stop the others.  A result's hash is in the journal before one rename puts it in place, so a
+run that was killed goes on where it stopped: what is finished is not done again, what failed is tried again.
+`report.json` says how each photo fared; it holds nothing about a face.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from editing import invert as inverting
+from stylegan2 import console
+from stylegan2.allocator import tune_allocator
+from stylegan2.errors import Cancelled, PhotoError, UsageError, WplusError
+
+STATE = ".wplus-batch"  # folder inside --out: the journal and the lock
+REPORT = "report.json"
+READABLE = {
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".webp",
+    ".tif",
+    ".tiff",
+    ".avif",
+    ".heic",
+    ".heif",
+    ".bmp",
+    ".gif",
+}
+
+app = console.app("Apply one recipe to a folder of photos.")
+
+
+@app.command()
+def batch(
+    photos: Annotated[Path, typer.Argument(help="Folder of photos (sub-folders too), or one photo.")],
+    recipe: Annotated[Path | None, typer.Option(help="A recipe, or a picture that has one inside.")] = None,
+    sets: Annotated[list[str] | None, typer.Option("--set", help="name=strength; may be repeated.")] = None,
+    out: inverting.Out = Path("out"),
+    format: Annotated[str | None, typer.Option(help="png, jpg, webp, tif ...; default: as the photo.")] = None,
+    keep_inversions: Annotated[bool, typer.Option("--keep-inversions", help="Write NAME.inversion too.")] = False,
+    method: Annotated[str | None, typer.Option(help="Inversion method (default: the recipe's, else tune).")] = None,
+    steps: inverting.Steps = None,
+    budget: inverting.Seconds = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the inversion (default: the recipe's, else 0).")] = None,
+    device: inverting.Device = "cpu",
+    face: Annotated[int | None, typer.Option(min=0, help="Which face (default: the recipe's, else 0).")] = None,
+    detector: inverting.Detector = "auto",
+    aligned: inverting.Aligned = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report on stdout.")] = False,
+) -> None:
+    """Edit every photo of a folder; exit code 1 if some failed."""
+    from editing.edit import make_plan
+
+    plan = make_plan(sets, recipe, None, None, face)
+    made = plan.recipe.inversion
+    if made is not None and method is None and steps is None and budget is None:
+        method, steps, seed = made.method, made.steps or None, made.seed if seed is None else seed
+    options = {"method": method or "tune", "seed": seed or 0, "detector": detector, "aligned": aligned}
+    settings = options | {"steps": steps, "seconds": budget, "device": device}
+    options["budget"] = inverting.make_budget(steps, budget)
+    jobs = plan_jobs(photos, out, format)
+    tune_allocator()
+    from editing import session
+
+    editor = session.Editor(device=inverting.check_device(device))
+    pinned = session.pin(plan.recipe, editor.catalogue)
+    with console.step_bar("photos") as bar:
+        report = run(jobs, out, pinned, editor, options, settings, keep_inversions, bar)
+    print(json.dumps(report, indent=1) if as_json else summary(report, out))
+    if report["failed"]:
+        raise SomeFailed(f"{report['failed']} of {report['photos']} photos failed; {Path(out) / REPORT} says why.")
+
+
+class SomeFailed(WplusError):
+    """Some photos of a batch could not be edited; the others were."""
+
+
+def summary(report: dict, out: Path) -> str:
+    return f"{report['done']} done now, {report['skipped']} before, {report['failed']} failed: {Path(out) / REPORT}"
+
+
+# ---------------------------------------------------------------------------------------------- planning
+
+
+@dataclass(frozen=True)
+class Job:
+    """One photo: where it is, its name below the input folder, and where its result goes."""
+
+    source: Path
+    name: str
+    target: Path
+
+
+def plan_jobs(photos: Path, out: Path, form: str | None = None) -> list[Job]:
+    """Every photo below `photos`, by name, with its place below `out`.
+
+    A folder `out` that lies inside `photos` is left out of the search.  Raises UsageError when a result
+    would land on an input, or there is no such folder.
+    """
+    from editing.faces.saving import FORMATS
+
+    suffix = None if form is None else f".{form.lower().lstrip('.')}"
+    if suffix is not None and suffix not in FORMATS:
+        raise UsageError(console.unknown("formats", form, [known.lstrip(".") for known in FORMATS]))
+    if not photos.exists():
+        raise UsageError(f"There is no folder {photos}.")
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out} is a file; give a folder.")
+    sources = sorted(find_photos(photos, out)) if photos.is_dir() else [photos]
+    base = photos if photos.is_dir() else photos.parent
+    if not sources:
+        raise UsageError(f"There are no photos in {photos}.")
+    names = [source.relative_to(base) for source in sources]
+    suffixes = [suffix or (n.suffix if n.suffix.lower() in FORMATS else ".png") for n in names]
+    first = [name.with_suffix(kind) for name, kind in zip(names, suffixes, strict=True)]
+    often = Counter(str(name).lower() for name in first)  # a.png and a.gif: the second becomes a.gif.png
+    jobs = []
+    for source, name, kind, plain in zip(sources, names, suffixes, first, strict=True):
+        clash = plain != name and often[str(plain).lower()] > 1
+        jobs.append(Job(source, name.as_posix(), out / (f"{name}{kind}" if clash else plain)))
+    (target, count), *_ = Counter(job.target for job in jobs).most_common(1)
+    if count > 1:
+        raise UsageError(f"{count} photos would become {target}: rename one of them.")
+    inputs = {source.resolve() for source in sources}
+    for job in jobs:
+        if job.target.resolve() in inputs:
+            raise UsageError(f"{job.name} would be written over an input: choose another folder for --out.")
+    return jobs
+
+
+def find_photos(folder: Path, out: Path) -> Iterator[Path]:
+    """Files with a picture's suffix below `folder`, without hidden ones and without what lies in `out`."""
+    barred = out.resolve()
+    for root, folders, files in os.walk(folder):
+        here = Path(root)
+        folders[:] = [n for n in folders if not n.startswith(".") and (here / n).resolve() != barred]
+        for name in files:
+            if Path(name).suffix.lower() in READABLE and not name.startswith("."):
+                yield here / name
+
+
+# ---------------------------------------------------------------------------------------------- working
+
+
+def run(
+    jobs: Sequence[Job],
+    out: Path,
+    recipe,
+    editor,
+    options: dict,
+    settings: dict | None = None,
+    keep_inversions: bool = False,
+    progress: Callable[..., None] = lambda *_: None,
+) -> dict:
+    """Do every job that is not done yet; returns the report, which is also written to `out`/report.json.
+
+    options go to `Editor.set_photo`; settings (default: options) are what, with the recipe, decides whether an
+    earlier result still counts.  Raises WplusError when `out` cannot be written or the disk is full.
+    """
+    out = Path(out)
+    key = run_key(recipe, settings or options)
+    results, started = [], time.monotonic()
+    with working_folder(out) as state:
+        journal = Journal(state, key)
+        try:
+            for index, job in enumerate(jobs):
+                progress(index, len(jobs), job.name)
+                results.append(_one(job, journal, recipe, editor, options, keep_inversions))
+            progress(len(jobs), len(jobs), "")
+        finally:
+            report = make_report(results, len(jobs), recipe, settings or options, time.monotonic() - started)
+            _write_json(out / REPORT, report)
+    return report
+
+
+def _one(job: Job, journal: Journal, recipe, editor, options: dict, keep_inversions: bool) -> dict:
+    """Do one job; a photo's own failure is a result, a full disk ends the run."""
+    started = time.monotonic()
+    try:
+        digest = _sha256(job.source)
+        if journal.is_done(job, digest):
+            return {"photo": job.name, "status": "skipped", "output": str(job.target)}
+        journal.refuse_strange(job)
+        finished, settled = edit_one(job, recipe, editor, options, journal.folder, keep_inversions)
+        journal.add(job, digest, finished)
+        os.replace(finished, job.target)
+    except (KeyboardInterrupt, Cancelled):
+        raise
+    except Exception as error:
+        if disk_full(error):
+            raise WplusError(f"The disk is full: stopped at {job.name}. Free some space and run it again.") from error
+        known = isinstance(error, (WplusError, OSError, MemoryError))
+        sentence = " ".join(str(error).split()) if known else f"unexpected {type(error).__name__}: {error}"
+        return {"photo": job.name, "status": "failed", "error": sentence or type(error).__name__}
+    return {"photo": job.name, "status": "done", "output": str(job.target), **settled, "seconds": _since(started)}
+
+
+def edit_one(job: Job, recipe, editor, options: dict, folder: Path, keep_inversions: bool) -> tuple[Path, dict]:
+    """Load, invert, edit and paste one photo; returns the finished file in `folder`, and what to report about it."""
+    from editing import provenance
+    from editing.faces import photo as photos
+    from editing.output import make_folder
+
+    make_folder(job.target.parent)
+    photo = photos.load(job.source)
+    faces = list(dict.fromkeys(step.face for step in recipe.steps)) or [0]
+    inversions = {face: editor.set_photo(photo, face=face, **options) for face in faces}
+    edit = editor.edit(recipe)
+    if keep_inversions:
+        for face, inversion in inversions.items():
+            suffix = ".inversion" if face == 0 else f".face{face}.inversion"
+            inversion.save(job.target.with_name(job.target.name + suffix))
+    finished = folder / f"finished{job.target.suffix}"
+    provenance.save(edit.photo, finished, edit.recipe, sidecar=False, changed=edit.changed)
+    first = inversions[faces[0]]
+    return finished, {"changed": edit.changed, "steps": first.steps, "metrics": dict(first.metrics)}
+
+
+def disk_full(error: BaseException | None) -> bool:
+    """Whether a full disk (or quota) is anywhere among the causes of an error."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+# --------------------------------------------------------------------------------------- journal, report
+
+
+class Journal:
+    """One JSON line per result, appended and synced just before the rename that puts the result in place.
+
+    A result counts as done when its line has this run's key, the photo's sha256 is still the same and the
+    file in place has the sha256 of the line.  A line that a kill cut short is ignored.
+    """
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self.folder, self.path, self.key = folder, folder / "journal.jsonl", key
+        lines = list(_read_lines(self.path))
+        self.made = {line["sha256"] for line in lines}
+        self.done = {line["photo"]: line for line in lines if line.get("key") == key}
+
+    def is_done(self, job: Job, photo_sha256: str) -> bool:
+        line = self.done.get(job.name)
+        if line is None or line["photo_sha256"] != photo_sha256 or not job.target.is_file():
+            return False
+        return _sha256(job.target) == line["sha256"]
+
+    def refuse_strange(self, job: Job) -> None:
+        """PhotoError if a file lies at the target that no batch into this folder has made."""
+        if job.target.exists() and (not job.target.is_file() or _sha256(job.target) not in self.made):
+            raise PhotoError(f"{job.target} exists and is not from this batch: move it, or choose another --out.")
+
+    def add(self, job: Job, photo_sha256: str, finished: Path) -> None:
+        line = {"key": self.key, "photo": job.name, "photo_sha256": photo_sha256, "sha256": _sha256(finished)}
+        with open(self.path, "a", encoding="utf-8") as stream:
+            stream.write("\n" + json.dumps(line) + "\n")  # its own line even after one that was cut short
+            stream.flush()
+            os.fsync(stream.fileno())
+        self.done[job.name] = line
+        self.made.add(line["sha256"])
+
+
+def _read_lines(path: Path) -> Iterable[dict]:
+    try:
+        texts = path.read_text("utf-8", errors="replace").splitlines()
+    except OSError:
+        return
+    for text in texts:
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(line, dict) and {"photo", "photo_sha256", "sha256"} <= set(line):
+            yield line
+
+
+def run_key(recipe, settings: dict) -> str:
+    """A hash of everything that decides what a result looks like."""
+    facts = {"recipe": json.loads(recipe.model_dump_json()), "settings": {k: str(v) for k, v in settings.items()}}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def make_report(results: Sequence[dict], photos: int, recipe, settings: dict, seconds: float) -> dict:
+    count = {kind: sum(result["status"] == kind for result in results) for kind in ("done", "skipped", "failed")}
+    return {
+        "photos": photos,
+        **count,
+        "not_reached": photos - len(results),
+        "seconds": round(seconds, 2),
+        "settings": {
+            name: value if isinstance(value, (int, float, type(None))) else str(value)
+            for name, value in settings.items()
+        },
+        "recipe": json.loads(recipe.model_dump_json()),
+        "results": list(results),
+    }
+
+
+@contextmanager
+def working_folder(out: Path) -> Iterator[Path]:
+    """The state folder inside `out`, locked against a second batch at the same time.  Raises UsageError, WplusError."""
+    import filelock
+
+    from editing.faces.saving import reason
+    from editing.output import make_folder
+
+    state = out / STATE
+    make_folder(state)
+    try:
+        with filelock.FileLock(state / "lock", timeout=0):
+            for leftover in state.glob("*finished.*"):  # of a run that was killed
+                leftover.unlink()
+            yield state
+    except filelock.Timeout:
+        raise UsageError(f"Another batch is writing into {out} right now.") from None
+    except OSError as error:
+        raise WplusError(f"Cannot write into {out}: {reason(error)}.") from error
+
+
+def _write_json(path: Path, data: dict) -> None:
+    from editing.faces.saving import write_atomically
+
+    try:
+        write_atomically(path, (json.dumps(data, indent=1) + "\n").encode())
+    except PhotoError as error:
+        raise WplusError(str(error)) from error
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with open(path, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        from editing.faces.saving import reason
+
+        raise PhotoError(f"Cannot read {path}: {reason(error)}.") from error
+
+
+def _since(started: float) -> float:
+    return round(time.monotonic() - started, 2)
+
+
+def main(args: Sequence[str] | None = None, prog: str = "python -m editing.batch") -> None:
+    console.run(app, prog, args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,323 @@
+"""Edit a face and put it back:  python -m editing.edit --img face.jpg --set smile=2 --set age=-3
+
+The first edit of a photo inverts its face, which takes about a minute, and keeps the inversion in --out;
+later ones find it there and take seconds.  Strips and grids show a range of strengths side by side.
+The result carries its recipe, in the picture and as JSON beside it; `--recipe` applies one again.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from editing import invert as inverting
+from stylegan2 import console
+from stylegan2.allocator import tune_allocator
+from stylegan2.errors import InversionError, UsageError
+
+MAX_CELLS = 21  # of a strip, or of a grid's side
+
+app = console.app("Change a face and put it back into its photo.")
+
+
+@app.command()
+def edit(
+    img: Annotated[Path | None, typer.Option("--img", help="The photo.")] = None,
+    inversion: Annotated[Path | None, typer.Option(help="An inversion made before; add --img to paste back.")] = None,
+    sets: Annotated[list[str] | None, typer.Option("--set", help="name=strength; may be repeated.")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="A recipe, or a picture that has one inside.")] = None,
+    strip: Annotated[list[str] | None, typer.Option(help="name=from:to:step, e.g. smile=-2:2:1; repeatable.")] = None,
+    grid: Annotated[list[str] | None, typer.Option(help="Two ranges: smile=-2:2:1,age=-3:3:3; repeatable.")] = None,
+    cell: Annotated[int, typer.Option(min=16, max=1024, help="Pixels of a cell of a strip or grid.")] = 256,
+    out: Annotated[Path, typer.Option(help="Folder for the results, or the file name of the edited picture.")] = Path(
+        "out"
+    ),
+    crop: Annotated[bool, typer.Option("--crop", help="Write the edited crop, not the whole photo.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Invert again even if --out has an inversion.")] = False,
+    transfer: Annotated[bool, typer.Option("--transfer", help="Accept an inversion of a sister generator.")] = False,
+    listing: Annotated[bool, typer.Option("--list", help="Show the edits there are.")] = False,
+    method: Annotated[str | None, typer.Option(help="Inversion method (default: the recipe's, else tune).")] = None,
+    steps: inverting.Steps = None,
+    budget: inverting.Seconds = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the inversion (default: the recipe's, else 0).")] = None,
+    device: inverting.Device = "cpu",
+    face: Annotated[int | None, typer.Option(min=0, help="Which face (default: the recipe's, else 0).")] = None,
+    detector: inverting.Detector = "auto",
+    aligned: inverting.Aligned = False,
+    as_json: inverting.AsJson = False,
+) -> None:
+    """Edit a face along named directions."""
+    if listing:
+        print(list_edits(as_json))
+        return
+    plan = make_plan(sets, recipe, strip, grid, face)
+    if img is None and inversion is None:
+        raise UsageError("Give a photo with --img, or an inversion with --inversion.")
+    tune_allocator()
+    from editing import session
+
+    editor = session.Editor(device=inverting.check_device(device))
+    check_names(plan, editor.catalogue)
+    folder, filename = split_out(out, img or inversion, "crop" if crop or img is None else "photo", plan.face)
+    prepare = {"method": method, "steps": steps, "budget": budget, "seed": seed}
+    prepare |= {"detector": detector, "aligned": aligned, "fresh": fresh, "transfer": transfer}
+    bring(editor, plan, img, inversion, folder, **prepare)
+    paths = write(editor, plan, folder, filename, crop or img is None, cell)
+    print(json.dumps({"files": [str(path) for path in paths]}, indent=1) if as_json else "\n".join(map(str, paths)))
+
+
+# ---------------------------------------------------------------------------------- what was asked for
+
+
+@dataclass(frozen=True)
+class Range:
+    """Strengths of one edit, in order."""
+
+    name: str
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one call is to do: a recipe, strips (one range) and grids (two ranges: across, down), and the faces."""
+
+    recipe: object
+    sheets: tuple[tuple[Range, ...], ...]
+    face: int
+    wants_edit: bool
+
+
+def make_plan(sets, recipe_path, strips, grids, face: int | None) -> Plan:
+    """The options as a Plan; every mistake in them is a UsageError before anything slow starts."""
+    from editing import provenance
+    from editing.types import Recipe, latent_step
+
+    recipe = provenance.load_recipe(recipe_path) if recipe_path else Recipe()
+    if face is not None:
+        recipe = recipe.model_copy(update={"steps": tuple(s.model_copy(update={"face": face}) for s in recipe.steps)})
+    chosen = face if face is not None else next((step.face for step in recipe.steps), 0)
+    recipe = recipe.then(*(latent_step(name, value, chosen) for name, value in parse_sets(sets or ()).items()))
+    sheets = [(parse_range(text),) for text in strips or ()] + [parse_grid(text) for text in grids or ()]
+    if not (sets or recipe_path or sheets):
+        raise UsageError(
+            "Nothing to do: give --set name=strength, --recipe, --strip or --grid; --list shows the names."
+        )
+    return Plan(recipe, tuple(sheets), chosen, bool(sets or recipe_path))
+
+
+def parse_sets(texts: Iterable[str]) -> dict[str, float]:
+    """['smile=2', 'age=-3'] -> {'smile': 2.0, 'age': -3.0}"""
+    from editing.types import finite
+
+    strengths: dict[str, float] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        name = name.strip()
+        if not equals or not name:
+            raise UsageError(f"--set takes name=strength, for example smile=2; not '{text}'.")
+        if name in strengths:
+            raise UsageError(f"--set {name} is given twice.")
+        strengths[name] = finite(value, name)
+    return strengths
+
+
+def parse_range(text: str) -> Range:
+    """'smile=-2:2:1' -> smile at -2, -1, 0, 1, 2 (both ends included; the step may be left out: 1)."""
+    from editing.types import finite
+
+    name, equals, spec = text.partition("=")
+    parts = spec.split(":")
+    if not equals or not name.strip() or len(parts) not in (2, 3):
+        raise UsageError(f"A range looks like smile=-2:2:1 (from:to:step), not '{text}'.")
+    low, high, step = (finite(part, name) for part in (*parts, "1")[:3])
+    if step == 0 or (high - low) * step < 0:
+        raise UsageError(f"The range {text} never gets from {low:g} to {high:g} in steps of {step:g}.")
+    count = int((high - low) / step + 1e-6) + 1
+    if count > MAX_CELLS:
+        raise UsageError(f"The range {text} has {count} values; at most {MAX_CELLS} fit: take a larger step.")
+    return Range(name.strip(), tuple(round(low + step * i, 9) + 0.0 for i in range(count)))
+
+
+def parse_grid(text: str) -> tuple[Range, Range]:
+    """'smile=-2:2:1,age=-3:3:3' -> (across, down)"""
+    parts = text.split(",")
+    if len(parts) != 2:
+        raise UsageError(f"A grid is two ranges, for example smile=-2:2:1,age=-3:3:3; not '{text}'.")
+    across, down = map(parse_range, parts)
+    if across.name == down.name:
+        raise UsageError(f"The grid {text} has '{across.name}' in both directions.")
+    return across, down
+
+
+def check_names(plan: Plan, catalogue) -> None:
+    """Refuse unknown edits (UsageError with the nearest name)."""
+    from editing import session
+
+    session.pin(plan.recipe, catalogue)
+    for sheet in plan.sheets:
+        for part in sheet:
+            session.direction(catalogue, part.name)
+
+
+def split_out(out: Path, source: Path, kind: str, face: int = 0) -> tuple[Path, str]:
+    """--out as (folder, file name of the edited picture): a name with a picture's suffix is a file."""
+    from editing.faces.saving import FORMATS
+
+    if out.suffix.lower() in FORMATS and not out.is_dir():
+        if source.exists() and out.exists() and out.samefile(source):
+            raise UsageError("--out is the photo itself: the original is never overwritten.")
+        return out.parent, out.name
+    stem = source.stem if face == 0 or kind == "crop" else f"{source.stem}.face{face}"
+    return out, f"{stem}.edited.png" if kind == "photo" else f"{stem}.edited.crop.png"
+
+
+def list_edits(as_json: bool) -> str:
+    """The catalogue as text (or JSON): name, group, safe range, what one unit does."""
+    from editing.session import load_catalogue
+
+    catalogue = load_catalogue()
+    rows = [
+        {
+            "name": name,
+            "group": getattr(catalogue[name], "group", ""),
+            "safe_range": list(getattr(catalogue[name], "safe_range", ()) or ()),
+            "effect": getattr(catalogue[name], "effect", None),
+            "description": getattr(catalogue[name], "description", ""),
+        }
+        for name in catalogue
+    ]
+    if as_json:
+        return json.dumps(rows, indent=1, default=str)
+    width = max((len(row["name"]) for row in rows), default=0)
+    lines, group = [], None
+    for row in sorted(rows, key=lambda row: (row["group"], row["name"])):
+        if row["group"] != group:
+            group = row["group"]
+            lines.append(f"{group}:")
+        safe = " to ".join(f"{value:+g}" for value in row["safe_range"])
+        lines.append(f"  {row['name'].ljust(width)}  {safe.ljust(10)}  {row['description']}".rstrip())
+    return "\n".join(lines)
+
+
+# ------------------------------------------------------------------------------ inverting, or not again
+
+
+def bring(
+    editor, plan: Plan, img: Path | None, inversion: Path | None, folder: Path, *, method=None, steps=None, budget=None,
+    seed=None, detector="auto", aligned=False, fresh=False, transfer=False,
+) -> None:  # fmt: skip
+    """Have every face of the plan in the editor: from --inversion, from an earlier one in `folder`, or inverted now."""
+    from editing.faces import photo as photos
+    from editing.output import make_folder
+    from editing.types import Inversion
+
+    photo = photos.load(img) if img else None
+    if inversion is not None:
+        editor.set_inversion(Inversion.load(inversion), photo, plan.face, transfer)
+        return
+    made = plan.recipe.inversion
+    if made is not None and method is None and steps is None and budget is None:
+        method, steps, seed = made.method, made.steps or None, made.seed if seed is None else seed
+    wanted = {"method": method or "tune", "seed": seed or 0}
+    budget = inverting.make_budget(steps, budget)
+    make_folder(folder)
+    for face in dict.fromkeys([plan.face, *(step.face for step in plan.recipe.steps)]):
+        kept = folder / f"{inverting.stem_of(photo, face)}.inversion"
+        earlier = None if fresh else reusable(kept, editor, photo, **wanted, steps=steps)
+        if earlier is not None:
+            print(f"using the inversion {kept}", file=sys.stderr)
+            editor.set_inversion(earlier, photo, face)
+            continue
+        with inverting.progress(wanted["method"]) as callback:
+            found = editor.set_photo(
+                photo, face=face, budget=budget, detector=detector, aligned=aligned, callback=callback, **wanted
+            )
+        found.save(kept)
+
+
+def reusable(kept: Path, editor, photo, *, method: str, seed: int, steps: int | None):
+    """The inversion in file `kept` if it is the one that would be made now, else None."""
+    from editing.session import generator_sha256
+    from editing.types import Inversion
+
+    try:
+        found = Inversion.load(kept).require(editor.generator.family, generator_sha256(editor.generator))
+    except InversionError:
+        return None
+    same = found.photo_sha256 == photo.sha256 and (found.method, found.seed) == (method, seed)
+    return found if same and (steps is None or found.steps == steps) else None
+
+
+# ------------------------------------------------------------------------------------------ the results
+
+
+def write(editor, plan: Plan, folder: Path, filename: str, crop: bool, cell: int) -> list[Path]:
+    """Render what the plan asks for and write it, all files or none; returns their paths."""
+    from editing import provenance, session
+    from editing.faces import photo as photos
+    from editing.output import staged
+
+    names = []
+    with staged(folder) as scratch:
+        if plan.wants_edit:
+            result = editor.edit(plan.recipe)
+            picture = photos.from_rgb(session.to_rgb(result.crop)) if crop else result.photo
+            provenance.save(picture, scratch / filename, result.recipe, changed=result.changed or crop)
+            names += [filename, provenance.sidecar_path(Path(filename)).name]
+        stem = Path(filename).stem.removesuffix(".crop").removesuffix(".edited")
+        for sheet in plan.sheets:
+            name = f"{stem}.{'strip' if len(sheet) == 1 else 'grid'}-{'-'.join(part.name for part in sheet)}.png"
+            recipe = editor.recipe(plan.recipe, plan.face)
+            picture = photos.from_rgb(contact_sheet(editor, plan, sheet, cell))
+            provenance.save(picture, scratch / name, recipe, sidecar=False)
+            names.append(name)
+    return [folder / name for name in names]
+
+
+def contact_sheet(editor, plan: Plan, sheet: tuple[Range, ...], cell: int):
+    """Edited crops for one range (a row) or two (columns and rows), labelled: (H, W, 3) uint8."""
+    import numpy as np
+    from PIL import Image
+
+    from editing.session import to_rgb
+    from editing.types import latent_step
+
+    across, down = sheet if len(sheet) == 2 else (sheet[0], None)
+    rows = []
+    for below in down.values if down else (None,):
+        row = []
+        for value in across.values:
+            amounts = [(across.name, value)] + ([] if down is None else [(down.name, below)])
+            recipe = plan.recipe.then(*(latent_step(name, amount, plan.face) for name, amount in amounts))
+            picture = Image.fromarray(to_rgb(editor.render(recipe, plan.face))).resize(
+                (cell, cell), Image.Resampling.BOX
+            )
+            row.append(labelled(picture, ", ".join(f"{name} {amount:+g}" for name, amount in amounts)))
+        rows.append(np.concatenate(row, axis=1))
+    return np.concatenate(rows, axis=0)
+
+
+def labelled(picture, text: str):
+    """A picture with a line of text under it: (H + line, W, 3) uint8."""
+    import numpy as np
+    from PIL import Image, ImageDraw, ImageFont
+
+    size = max(picture.width // 16, 9)
+    line = Image.new("RGB", (picture.width, size + size // 2), "white")
+    pen = ImageDraw.Draw(line)
+    pen.text((picture.width / 2, line.height / 2), text, fill="black", font=ImageFont.load_default(size), anchor="mm")
+    return np.concatenate([np.asarray(picture), np.asarray(line)], axis=0)
+
+
+def main(args: Sequence[str] | None = None, prog: str = "python -m editing.edit") -> None:
+    console.run(app, prog, args)
+
+
+if __name__ == "__main__":
+    main()
