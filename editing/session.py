@@ -213,6 +213,7 @@ class Editor:
         options = {"callback": callback, "seed": seed} | ({} if budget is None else {"budget": budget})
         inversion = self.strategies[method](self.generator, target.crop.to(self.device), **options)
         made = {"method": method, "seed": seed, "device": str(self.device), "threads": torch.get_num_threads()}
+        made |= {"family": self.generator.family, "generator_sha256": generator_sha256(self.generator)}
         place = {"quad": target.quad, "landmarks": target.landmarks, "photo_sha256": photo.sha256}
         self._keep(face, replace(inversion, **made, **place).compact(), target)
         return self.scene.inversions[face]
@@ -317,5 +318,6 @@ def load_generator(device: torch.device | str = "cpu") -> Generator:
 
 
 def generator_sha256(generator: Generator) -> str:
-    """The generator's identity: sha256 over its float32 tensors, '' for one that does not say."""
-    return getattr(generator, "sha256", "")
+    """The fingerprint of the generator's float32 source weights, '' for one that does not say."""
+    provenance = getattr(generator, "provenance", None)
+    return provenance.sha256 if provenance is not None else ""

@@ -264,11 +264,7 @@ def _install(wanted: Record, members: Mapping[str, bytes], scratch: Path) -> Non
     """Write (or convert) the verified bytes in `scratch`, then move them into the cache in one step."""
     target, made = weights_dir() / wanted.filename, scratch / wanted.filename
     if wanted.conversion:
-        from safetensors.numpy import save
-
-        tensors = CONVERSIONS[wanted.conversion](members)
-        metadata = {"record": wanted.name, "conversion": wanted.conversion, "licence": wanted.licence}
-        made.write_bytes(save(tensors, metadata | {"sources": json.dumps(_sources(wanted))}))
+        CONVERSIONS[wanted.conversion](members, made)
         stamp = {"conversion": wanted.conversion, "sources": _sources(wanted)}
         stamp |= {"sha256": sha256(made), "size": made.stat().st_size}
         made_stamp = scratch / "stamp.json"
@@ -287,30 +283,31 @@ def _install(wanted: Record, members: Mapping[str, bytes], scratch: Path) -> Non
         os.replace(made, target)
 
 
-def _from_openvino_ir(members: Mapping[str, bytes]) -> dict:
+def _from_openvino_ir(members: Mapping[str, bytes], made: Path) -> None:
+    """OpenVINO IR of MobileStyleGAN -> a native generator file; w_avg comes from the shipped statistics of W."""
+    from stylegan2 import checkpoints, w_statistics
     from stylegan2.checkpoints import openvino_ir
+    from stylegan2.mobile import MobileStyleGAN
 
-    return openvino_ir.convert(
-        members["MappingNetwork.xml"],
-        members["MappingNetwork.bin"],
-        members["SynthesisNetwork.xml"],
-        members["SynthesisNetwork.bin"],
-    )
+    names = ("MappingNetwork.xml", "MappingNetwork.bin", "SynthesisNetwork.xml", "SynthesisNetwork.bin")
+    state = openvino_ir.convert(*(members[name] for name in names))
+    checkpoints.save(MobileStyleGAN.from_state(state | {"w_avg": w_statistics.load().mean}), made)
 
 
-def _from_torch_state(members: Mapping[str, bytes]) -> dict:
+def _from_torch_state(members: Mapping[str, bytes], made: Path) -> None:
     """A plain `{name: tensor}` state written by torch.save; read with weights_only, so nothing in it can run."""
     import io
 
     import torch
+    from safetensors.torch import save
 
     (content,) = members.values()
     state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    return {name: tensor.contiguous().numpy() for name, tensor in state.items()}
+    made.write_bytes(save({name: tensor.contiguous() for name, tensor in state.items()}))
 
 
-CONVERSIONS: dict[str, Callable[[Mapping[str, bytes]], dict]] = {
-    "openvino-ir/1": _from_openvino_ir,
+CONVERSIONS: dict[str, Callable[[Mapping[str, bytes], Path], None]] = {  # verified bytes, file to write
+    "openvino-ir/2": _from_openvino_ir,
     "torch-state/1": _from_torch_state,
 }
 

@@ -119,7 +119,7 @@ _ALL = (
         "mobilestylegan-ffhq-1024.safetensors",
         MOBILE_LICENCE,
         MOBILE_PROVENANCE,
-        conversion="openvino-ir/1",
+        conversion="openvino-ir/2",
     ),
     Record(
         "mobilestylegan-ffhq-1024-ir",

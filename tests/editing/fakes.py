@@ -8,6 +8,7 @@ from types import MappingProxyType
 import torch
 
 from editing.types import Inversion
+from stylegan2.checkpoints import Provenance
 
 RESOLUTION = 64
 
@@ -18,7 +19,7 @@ class FakeGenerator:
     family, z_dim, w_dim, num_ws, resolution = "fake-64", 4, 4, 2, RESOLUTION
     w_avg = torch.zeros(4)
     layers = MappingProxyType({})
-    sha256 = "f" * 64
+    provenance = Provenance("f" * 64, "f" * 64, "toy")
     renders = 0
 
     def mapping(self, z):
@@ -69,7 +70,6 @@ def fake_strategy(generator, image, *, callback=None, seed=0, budget=None) -> In
     return Inversion(
         ws=w.expand(1, generator.num_ws, 4).clone(),
         family=generator.family,
-        generator_sha256=generator.sha256,
         method="fake",
         steps=steps,
         seed=seed,
