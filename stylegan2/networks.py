@@ -79,6 +79,8 @@ def broadcast(w: Tensor, num_ws: int) -> Tensor:
 
 def truncate_rows(ws: Tensor, w_avg: Tensor, psi: float, cutoff: int | None = None) -> Tensor:
     """Truncation of the first `cutoff` rows of ws (B, num_ws, w_dim) only; None truncates all of them."""
+    if psi == 1:
+        return ws
     if cutoff is None:
         return truncate(ws, w_avg, psi)
     return torch.cat([truncate(ws[:, :cutoff], w_avg, psi), ws[:, cutoff:]], dim=1)
@@ -147,8 +149,9 @@ def modulated_conv2d(
         x = F.conv2d(x, kernel.to(x.dtype), padding=size // 2, groups=copies)
     x = x.reshape(batch, outputs, *x.shape[2:])
     if demodulate:
-        energy = weight.float().square().sum(dim=(3, 4))  # (1 or B, O, I)
-        norm = torch.rsqrt((energy @ style.float().square().unsqueeze(2)).squeeze(2) + 1e-8)  # (B, O)
+        precise = torch.promote_types(weight.dtype, torch.float32)  # squares overflow float16
+        energy = weight.to(precise).square().sum(dim=(3, 4))  # (1 or B, O, I)
+        norm = torch.rsqrt((energy @ style.to(precise).square().unsqueeze(2)).squeeze(2) + 1e-8)  # (B, O)
         x = x * norm.to(x.dtype)[:, :, None, None]
     return x
 
@@ -237,7 +240,11 @@ class SynthesisNetwork(nn.Module):
         for resolution in config.resolutions:
             self.add_module(f"b{resolution}", Block(resolution, config))
         self.register_buffer("fir", setup_fir(config.fir), persistent=False)
-        self.layers: Mapping[str, Layer] = MappingProxyType(describe_layers(self))
+
+    @property
+    def layers(self) -> Mapping[str, Layer]:
+        """Name -> Layer of every convolution that takes a delta; see `describe_layers`."""
+        return MappingProxyType(describe_layers(self))
 
     def stages(
         self,
@@ -255,7 +262,7 @@ class SynthesisNetwork(nn.Module):
         config = self.config
         if ws.ndim != 3 or ws.shape[1:] != (config.num_ws, config.w_dim):
             raise ValueError(f"ws must be (B, {config.num_ws}, {config.w_dim}), got {tuple(ws.shape)}")
-        deltas = check_deltas(deltas, self.layers)
+        deltas = check_deltas(deltas, self.layers) if deltas else {}
         unknown = sorted(set(features or ()) - {f"b{r}" for r in config.resolutions})
         if unknown:
             raise ValueError(f"no such stage(s) in this generator: {', '.join(unknown)}")
