@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 import struct
 from pathlib import Path
@@ -12,6 +13,7 @@ from stylegan2.errors import CheckpointError
 
 Format = Literal["safetensors", "torch-zip", "torch-legacy", "pickle"]
 
+TEXT_PICKLE = re.compile(rb"\A[(\]}ldc](.*\n)*?.*[ci][A-Za-z_][\w.]*\n[A-Za-z_][\w.]*\n")
 OTHERS = {
     b"\x1f\x8b": "a gzip archive: unpack it first",
     b"\x89HDF": "an HDF5 file, which is not a format of these networks",
@@ -31,6 +33,8 @@ def sniff(path: Path) -> Format:
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(1024)
+        file.seek(max(0, size - 1))
+        tail = file.read(1)
     if not size:
         raise CheckpointError("is empty.")
     if head.startswith(b"PK\x03\x04"):
@@ -45,18 +49,19 @@ def sniff(path: Path) -> Format:
         if length > size - 8:
             raise CheckpointError("is a safetensors file that is truncated, or whose head claims an absurd size.")
         return "safetensors"
-    if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05":
-        return "pickle"
-    if re.match(rb"[(\]}]*[ci][\w.]+\r?\n[\w.]+\r?\n", head):  # the text pickles of protocol 0
+    if head[:1] == b"\x80" and head[1:2] in {b"\x02", b"\x03", b"\x04", b"\x05"}:
         return "pickle"
     if is_text(head):
+        if TEXT_PICKLE.search(head) and tail == b".":
+            return "pickle"  # of protocol 0, so that its refusal can say what it asks for
         raise CheckpointError("is a text file, not weights.")
     raise CheckpointError("is in no format known here (safetensors, torch .pt, NVIDIA .pkl).")
 
 
 def is_text(head: bytes) -> bool:
+    """Printable UTF-8, which may break off in the middle of a character."""
     try:
-        text = head.decode("utf-8", errors="strict" if len(head) < 1024 else "ignore")
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)
     except UnicodeDecodeError:
         return False
     return all(c.isprintable() or c in "\r\n\t\f" for c in text)

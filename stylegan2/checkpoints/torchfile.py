@@ -23,6 +23,17 @@ LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_START = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # that number as a pickle of its own
 MAX_DATA_PKL = 64 << 20
 MAX_RECORDS = 100_000
+BROKEN_ZIP = (  # what zipfile raises on damaged archives (RuntimeError: encrypted, or an unknown feature)
+    zipfile.BadZipFile,
+    OSError,
+    EOFError,
+    LookupError,
+    ValueError,
+    OverflowError,
+    RuntimeError,
+    MemoryError,
+    struct.error,
+)
 
 
 def storage_of(pid: Any, entries: tuple[int, ...]) -> tuple[StandIn, str, int]:
@@ -46,7 +57,7 @@ def open_archive(path: Path) -> tuple[zipfile.ZipFile, str]:
     """
     try:
         archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+    except BROKEN_ZIP:
         raise CheckpointError("is damaged: a zip archive without a readable table of contents (truncated?).") from None
     records = archive.infolist()
     if len(records) > MAX_RECORDS or len({record.filename for record in records}) != len(records):
@@ -70,7 +81,7 @@ def read_record(path: Path, name: str) -> bytes:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.read(name)
-    except (zipfile.BadZipFile, OSError, EOFError, KeyError, struct.error, NotImplementedError):
+    except BROKEN_ZIP:
         raise CheckpointError(f"is damaged (record {name} cannot be read).") from None
 
 
