@@ -2,7 +2,7 @@
 
 Metadata: `format` 'wplus', `version`, `family`, `config` (JSON), `sha256` (the fingerprint of the float32
 source, so that a copy rounded to fp16 still belongs to the same inversions) and `stored_sha256` (the
-fingerprint of the tensors as they are in this file, checked when it is read).
+fingerprint of the tensors as they are in this file, checked when it is read, as is `w_avg_sha256`).
 """
 
 from __future__ import annotations
@@ -65,6 +65,11 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise CheckpointError(f"is a damaged safetensors file ({str(error)[:120]}).") from None
 
 
+def average_sha256(state: Mapping[str, Tensor]) -> str:
+    """Fingerprint of w_avg, which that of the weights leaves out."""
+    return layout.tensors_sha256({f"{name} ": tensor for name, tensor in state.items() if name == "w_avg"})
+
+
 def config_from_json(kind: type, text: str) -> Any:
     """JSON -> configuration dataclass, every field known and of the right type."""
     try:
@@ -96,7 +101,8 @@ def network(path: Path) -> tuple[nn.Module, Provenance]:
         raise CheckpointError(f"has version {metadata.get('version')!r}; this program reads version {VERSION}.")
     state = layout.tensors(stored, {name: name for name in stored})
     fingerprint = layout.tensors_sha256(state)
-    if metadata.get("stored_sha256", fingerprint) != fingerprint:
+    recorded = (metadata.get("stored_sha256", fingerprint), metadata.get("w_avg_sha256", average_sha256(state)))
+    if recorded != (fingerprint, average_sha256(state)):
         raise CheckpointError("is damaged: its tensors do not match the sha256 in its description.")
     provenance = Provenance(metadata.get("sha256", fingerprint), fingerprint, "wplus safetensors")
     family = metadata["family"]
@@ -143,5 +149,6 @@ def save(network: StyleGAN2 | Discriminator | Any, path: Path, dtype: torch.dtyp
         "config": json.dumps(asdict(config) if config is not None else {}),
         "sha256": fingerprint(network)[0],
         "stored_sha256": layout.tensors_sha256(state),
+        "w_avg_sha256": average_sha256(state),
     }
     write(Path(path), state, metadata)
