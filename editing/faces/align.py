@@ -69,8 +69,9 @@ def crop(rgb: np.ndarray, quad: np.ndarray, size: int = 1024) -> np.ndarray:
     picture, quad = _cut(picture, quad)
     picture, quad = _pad(picture, quad)
     fine = size * (_SUPERSAMPLE if side(quad) > size / 2 else 1)
-    drawn = _draw(picture, quad, fine)
-    return np.asarray(drawn if fine == size else drawn.resize((size, size), Image.Resampling.LANCZOS))
+    drawn = [_draw(picture[..., c], quad, fine) for c in range(3)]
+    reduced = drawn if fine == size else [p.resize((size, size), Image.Resampling.LANCZOS) for p in drawn]
+    return np.rint(np.clip(np.stack([np.asarray(p) for p in reduced], -1), 0, 255)).astype(np.uint8)
 
 
 def _margin(quad: np.ndarray) -> int:
@@ -124,10 +125,11 @@ def _blur(picture: np.ndarray, sigma: float) -> np.ndarray:
     return np.stack([ndimage.gaussian_filter(picture[..., c], sigma, truncate=3) for c in range(3)], -1)
 
 
-def _draw(rgb: np.ndarray, quad: np.ndarray, size: int) -> Image.Image:
-    """Sample the quad as a picture of `size` pixels, bicubically.  Pillow's affine maps pixel centres at + 0.5."""
+def _draw(channel: np.ndarray, quad: np.ndarray, size: int) -> Image.Image:
+    """Sample one channel over the quad as a picture of `size` pixels, bicubically, in float: Pillow cuts 8-bit
+    samples off instead of rounding them, which would darken every crop by half a step."""
     x, y = (quad[3] - quad[0]) / size, (quad[1] - quad[0]) / size
-    origin = quad[0] + 0.5
+    origin = quad[0] + 0.5  # Pillow's pixel centres lie at + 0.5
     matrix = (x[0], y[0], origin[0], x[1], y[1], origin[1])
-    picture = Image.fromarray(np.ascontiguousarray(rgb))
+    picture = Image.fromarray(channel.astype(np.float32))
     return picture.transform((size, size), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)

@@ -230,7 +230,7 @@ def _apply(photo: Photo, quad: np.ndarray, plan: _Plan, box) -> PasteResult:
         mask[band] = np.ceil(m * 255) * changed
         if dithered:
             canvas[band] = np.rint(np.where(changed[..., None], after, before) * 255)
-        else:
+        elif changed.any():
             part = samples[start:stop, left:right]
             part[changed] = colour.recolour(part[changed], after[changed], space)
     if dithered:

@@ -27,7 +27,7 @@ _XMP_TAG = 700
 # suffix -> (Pillow's format, modes it can hold without loss)
 FORMATS = {
     ".png": ("PNG", ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "LA;16", "RGB;16", "RGBA;16")),
-    ".tif": ("TIFF", ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "F", "LA;16", "RGB;16", "RGBA;16")),
+    ".tif": ("TIFF", ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "F", "RGB;16", "RGBA;16")),
     ".jpg": ("JPEG", ("L", "RGB", "CMYK")),
     ".webp": ("WEBP", ("RGB", "RGBA")),
     ".avif": ("AVIF", ("RGB", "RGBA")),
@@ -77,6 +77,11 @@ def fit(photo: Photo, modes: tuple[str, ...]) -> Photo:
     if photo.mode in ("I", "F") and "I;16" in modes:
         scaled = np.clip(photo.samples / photo.white, 0, 1) * 65535
         return replace(photo, samples=np.rint(scaled).astype(np.uint16), mode="I;16", white=65535.0)
+    if photo.mode == "LA;16" and "RGBA;16" in modes:
+        shades = np.repeat(photo.samples[..., :1], 3, -1)
+        if photo.space.profile:
+            shades = np.rint(colour.to_srgb(photo.samples, photo.space) * 65535).astype(np.uint16)
+        return replace(photo, samples=np.dstack([shades, photo.alpha]), mode="RGBA;16", icc=None)
     if photo.mode == "P" and photo.transparency is not None and "RGBA" in modes:
         alpha = np.full(256, 255, np.uint8)
         if isinstance(photo.transparency, int):

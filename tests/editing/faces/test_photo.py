@@ -1,0 +1,233 @@
+"""Photos keep what they hold, lose what gives a person away, and bad files make one sentence."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import struct
+import zlib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from editing.faces import photo as photos
+from editing.faces import saving
+from stylegan2.errors import PhotoError
+
+LOSSLESS = {".png": set(saving.FORMATS[".png"][1]), ".tif": set(saving.FORMATS[".tif"][1])}
+
+
+@pytest.mark.parametrize("suffix", LOSSLESS)
+def test_lossless_formats_give_the_samples_back(any_photo, suffix, tmp_path):
+    if any_photo.mode not in LOSSLESS[suffix]:  # the other format has it
+        pytest.skip(f"{suffix} has no mode {any_photo.mode}")
+    back = photos.load(photos.save(any_photo, tmp_path / f"a{suffix}"))
+    assert back.mode == any_photo.mode
+    assert back.icc == any_photo.icc
+    np.testing.assert_array_equal(back.rgb, any_photo.rgb)
+    np.testing.assert_array_equal(back.samples, any_photo.samples)
+
+
+@pytest.mark.parametrize("suffix", saving.FORMATS)
+def test_every_mode_can_be_written_in_every_format(any_photo, suffix, tmp_path):
+    back = photos.load(photos.save(any_photo, tmp_path / f"a{suffix}"))
+    assert back.size == any_photo.size
+    if any_photo.alpha is None and any_photo.mode not in ("P", "1"):  # noise does not survive lossy coding
+        assert np.abs(back.rgb.astype(float) - any_photo.rgb).mean() < 9
+
+
+def test_webp_at_full_quality_is_lossless(tmp_path):
+    samples = np.random.default_rng(0).integers(0, 256, (20, 30, 4)).astype(np.uint8)
+    saved = photos.save(photos.Photo(samples, "RGBA"), tmp_path / "a.webp", quality=100)
+    np.testing.assert_array_equal(photos.load(saved).samples, samples)
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP", "AVIF", "HEIF"])
+def test_orientation_is_applied(form, turn, tmp_path):
+    seen = np.zeros((40, 60, 3), np.uint8)
+    seen[:20, :30] = [250, 10, 10]  # red corner top left, as it should be seen
+    stored = _stored(seen, turn)
+    exif = Image.Exif()
+    exif[274] = turn
+    if form == "HEIF":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    Image.fromarray(stored).save(tmp_path / "a", form, exif=exif.tobytes(), quality=100)
+    loaded = photos.load(tmp_path / "a")
+    assert loaded.size == (60, 40)
+    np.testing.assert_allclose(loaded.rgb[10, 15], [250, 10, 10], atol=12)
+    np.testing.assert_allclose(loaded.rgb[30, 45], 0, atol=12)
+    again = photos.load(photos.save(loaded, tmp_path / "b.jpg"))
+    assert again.size == (60, 40)
+    assert Image.open(tmp_path / "b.jpg").getexif().get(274, 1) == 1
+
+
+def _stored(seen, turn):
+    """What a camera stores so that orientation `turn` shows `seen` (Pillow's own operations, as a second witness)."""
+    picture = Image.fromarray(seen)
+    inverse = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Image.Transpose values that undo the orientation
+    return np.asarray(picture if turn == 1 else picture.transpose(Image.Transpose(inverse[turn])))
+
+
+def test_what_gives_a_person_away_is_stripped(tmp_path):
+    exif = Image.Exif()
+    exif[271], exif[0xC62F], exif[0x8298] = "Maker", "serial-0", "me"
+    camera = exif.get_ifd(0x8769)
+    camera |= {
+        0x9003: "2020:01:01 00:00:00",
+        0xA431: "serial-1",
+        0xA435: "serial-2",
+        0x927C: b"serial-3",
+        0xA420: "id-4",
+    }
+    exif.get_ifd(0x8825)[2] = (48.0, 8.0, 15.0)
+    exif.get_ifd(0x8825)[29] = "2020:01:02"
+    source, out = tmp_path / "a.jpg", tmp_path / "b.jpg"
+    Image.new("RGB", (50, 40)).save(source, exif=exif, xmp=b"<x>serial-5</x>", comment=b"serial-6")
+    assert b"2020:01:02" in source.read_bytes() and b"serial-1" in source.read_bytes()
+    photos.save(photos.load(source), out)
+    data = out.read_bytes()
+    assert b"serial" not in data and b"id-4" not in data and b"2020:01:02" not in data
+    kept = Image.open(out).getexif()
+    assert kept[271] == "Maker" and kept[0x8298] == "me"
+    assert kept.get_ifd(0x8769)[0x9003] == "2020:01:01 00:00:00"
+    assert not kept.get_ifd(0x8825) and not kept.get_ifd(0x8769).get(0x927C)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGB;16"])
+def test_text_and_xmp_travel_in_png(mode, tmp_path):
+    white = 65535 if mode.endswith("16") else 255
+    dtype = np.uint16 if white > 255 else np.uint8
+    photo = photos.Photo(np.full((5, 6, 3), white, dtype), mode, white=float(white))
+    text = {"recipe": '{"smile": 2}', "note": "größer"}
+    back = photos.load(photos.save(photo, tmp_path / "a.png", text=text, xmp=b"<x:xmpmeta/>"))
+    assert text.items() <= back.text.items()
+    assert back.xmp == b"<x:xmpmeta/>"
+    np.testing.assert_array_equal(back.samples, photo.samples)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".tif", ".webp", ".avif", ".heic"])
+def test_xmp_travels_in_the_other_formats(suffix, tmp_path):
+    photo = photos.from_rgb(np.full((16, 16, 3), 99, np.uint8))
+    photos.save(photo, tmp_path / f"a{suffix}", xmp=b"<x:xmpmeta>edited</x:xmpmeta>")
+    assert b"<x:xmpmeta>edited</x:xmpmeta>" in (tmp_path / f"a{suffix}").read_bytes()
+
+
+def test_sha256_is_the_files(tmp_path):
+    import hashlib
+
+    path = photos.save(photos.from_rgb(np.zeros((2, 2, 3), np.uint8)), tmp_path / "a.png")
+    assert photos.load(path).sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+# ---------------------------------------------------------------------------------------------- bad input
+
+
+def _png_header(width: int, height: int) -> bytes:
+    body = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunk = b"IHDR" + body
+    data = b"IDAT" + zlib.compress(bytes(1000))
+    return b"".join(
+        [b"\x89PNG\r\n\x1a\n", struct.pack(">I", 13), chunk, struct.pack(">I", zlib.crc32(chunk))]
+        + [struct.pack(">I", len(data) - 4), data, struct.pack(">I", zlib.crc32(data))]
+    )
+
+
+def _jpeg() -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (200, 200, 3)).astype(np.uint8)).save(out, "JPEG")
+    return out.getvalue()
+
+
+BAD = {
+    "empty.jpg": (b"", "is empty"),
+    "text.jpg": (b"dear diary", "is not a picture"),
+    "cut.jpg": (_jpeg()[:3000], "cut short"),
+    "header.jpg": (_jpeg()[:10], "not a picture|damaged"),
+    "bomb.png": (_png_header(60_000, 60_000), "too large: 60000 x 60000 is 3600 megapixels, the limit is 200"),
+    "cut.png": (_png_header(100, 100), "cut short"),
+    "zeros.heic": (b"\0\0\0\x18ftypheic" + bytes(500), "damaged|not a picture"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_files_make_one_sentence(name, tmp_path):
+    content, sentence = BAD[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(PhotoError, match=sentence) as caught:
+        photos.load(tmp_path / name)
+    message = str(caught.value)
+    assert name in message and message.endswith(".") and "\n" not in message
+
+
+def test_truncated_deep_png(tmp_path):
+    samples = np.random.default_rng(0).integers(0, 65536, (50, 50, 3)).astype(np.uint16)
+    data = photos.encode(photos.Photo(samples, "RGB;16", white=65535.0), ".png")
+    (tmp_path / "a.png").write_bytes(data[: len(data) // 2])
+    with pytest.raises(PhotoError, match="cut short"):
+        photos.load(tmp_path / "a.png")
+
+
+def test_places_that_hold_no_picture(tmp_path, monkeypatch):
+    with pytest.raises(PhotoError, match="No such file"):
+        photos.load(tmp_path / "none.jpg")
+    with pytest.raises(PhotoError, match="is a folder"):
+        photos.load(tmp_path)
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(PhotoError, match="not a regular file"):
+        photos.load(tmp_path / "pipe.jpg")
+    (tmp_path / "a.jpg").write_bytes(_jpeg())
+    monkeypatch.setattr("pathlib.Path.read_bytes", _raise(PermissionError(errno.EACCES, "no")))
+    with pytest.raises(PhotoError, match="No permission"):
+        photos.load(tmp_path / "a.jpg")
+
+
+def test_one_pixel_is_a_photo(tmp_path):
+    Image.new("RGB", (1, 1), (1, 2, 3)).save(tmp_path / "a.png")
+    assert photos.load(tmp_path / "a.png").rgb.tolist() == [[[1, 2, 3]]]
+
+
+def test_max_pixels_is_checked_before_decoding_and_leaves_pillow_alone(tmp_path):
+    limit = Image.MAX_IMAGE_PIXELS
+    Image.new("RGB", (30, 30)).save(tmp_path / "a.png")
+    with pytest.raises(PhotoError, match="too large"):
+        photos.load(tmp_path / "a.png", max_pixels=899)
+    assert photos.load(tmp_path / "a.png", max_pixels=900).size == (30, 30)
+    assert Image.MAX_IMAGE_PIXELS == limit
+
+
+def _raise(error):
+    def fail(*_args, **_options):
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    "number, sentence", [(errno.ENOSPC, "the disk is full"), (errno.EROFS, "the folder is read-only")]
+)
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(number, sentence, tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"old")
+    monkeypatch.setattr(os, "fsync", _raise(OSError(number, "x")))
+    with pytest.raises(PhotoError, match=sentence):
+        photos.save(photos.from_rgb(np.zeros((4, 4, 3), np.uint8)), path)
+    assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["a.png"]
+
+
+def test_places_that_cannot_be_written(tmp_path):
+    photo = photos.from_rgb(np.zeros((4, 4, 3), np.uint8))
+    with pytest.raises(PhotoError, match="no such folder"):
+        photos.save(photo, tmp_path / "none" / "a.png")
+    with pytest.raises(PhotoError, match="it is a folder"):
+        photos.save(photo, (tmp_path / "b.png").mkdir() or tmp_path / "b.png")
+    with pytest.raises(PhotoError, match="Cannot write a picture as '.xyz'"):
+        photos.save(photo, tmp_path / "a.xyz")
+
+
+def test_broken_profile_is_ignored(tmp_path):
+    plain = photos.from_rgb(np.random.default_rng(0).integers(0, 256, (9, 9, 3)).astype(np.uint8))
+    np.testing.assert_array_equal(replace(plain, icc=b"not a profile").rgb, plain.rgb)
