@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import difflib
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
 
@@ -16,7 +18,7 @@ import typer
 
 from stylegan2.errors import WplusError
 
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
 
 
 def app(help: str) -> typer.Typer:
@@ -32,6 +34,8 @@ def app(help: str) -> typer.Typer:
 
 def run(application: typer.Typer, prog: str, args: Sequence[str] | None = None) -> None:
     """Run a command line and exit: every error a person can cause becomes one line on stderr."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # so that unfinished files are swept up
     try:
         code = typer.main.get_command(application).main(args=args, prog_name=prog, standalone_mode=False)
         if code == INTERRUPTED:  # what Typer makes of Ctrl-C
