@@ -43,12 +43,12 @@ def write(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str]) 
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     os.close(handle)
     try:
-        os.chmod(temporary, 0o644)
         save_file(
             {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, temporary, dict(metadata)
         )
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # after writing: temporary files are private
         os.replace(temporary, path)
     except SafetensorError as error:
         raise CheckpointError(f"{path} could not be written ({error}).") from None

@@ -138,6 +138,13 @@ def test_any_other_name_is_refused_and_named(refused, name):
     refused(PROTO4 + stacked + b"\x93.", name)
 
 
+def test_names_cannot_write_on_the_terminal(refused):
+    name = "a\n\x1b[2J\u202e" + "x" * 500
+    stacked = b"".join(b"X" + struct.pack("<I", len(part.encode())) + part.encode() for part in (name, name))
+    assert refused(PROTO4 + stacked + b"\x93.", "asks to load a??[2J?xxx").isprintable()
+    refused(pickle.dumps({name: 1, "y" * 500: 2}), "entries are a??[2J?xxx")
+
+
 def test_dotted_names_do_not_climb(refused):
     name = b"OrderedDict.fromkeys.__globals__"
     refused(

@@ -140,6 +140,7 @@ def test_metadata_says_what_it_is(g, tmp_path):
 def test_writing_is_atomic(g, tmp_path, monkeypatch):
     path = tmp_path / "g"
     save(g, path)
+    assert path.stat().st_mode & 0o777 == 0o644
     before = path.read_bytes()
     g.w_avg.fill_(1)
 
