@@ -16,9 +16,8 @@ import io
 from dataclasses import dataclass
 from functools import lru_cache
 
-import imagecodecs
 import numpy as np
-from PIL import ImageCms
+from PIL import Image, ImageCms
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601, as Pillow's mode L
 _FAMILY = {"L": "gray", "LA": "gray", "I;16": "gray", "LA;16": "gray", "I": "gray", "F": "gray", "1": "gray",
@@ -48,9 +47,9 @@ class Space:
 
     @property
     def profile(self) -> bytes | None:
-        """The ICC profile if LittleCMS can read it and it is made for this mode, else None."""
+        """The ICC profile if LittleCMS can read it, it is made for this mode and is not sRGB itself, else None."""
         fits = self.icc and self.family in _ICC_SPACE and _icc_space(self.icc) == _ICC_SPACE[self.family]
-        return self.icc if fits else None
+        return self.icc if fits and not (self.family == "rgb" and _is_srgb(self.icc)) else None
 
 
 @lru_cache(maxsize=16)
@@ -59,6 +58,13 @@ def _icc_space(icc: bytes) -> str:
         return ImageCms.ImageCmsProfile(io.BytesIO(icc)).profile.xcolor_space.strip()
     except Exception:  # a damaged profile is ignored, as browsers do
         return ""
+
+
+@lru_cache(maxsize=16)
+def _is_srgb(icc: bytes) -> bool:
+    """Whether an RGB profile maps a grid of colours to themselves, to about half an 8-bit step."""
+    grid = np.stack(np.meshgrid(*[np.linspace(0, 1, 9, dtype=np.float32)] * 3), -1).reshape(-1, 3)
+    return bool(np.abs(_transform(grid, icc, srgb_profile(), ("rgb", "rgb")) - grid).max() < 0.6 / 255)
 
 
 @lru_cache(maxsize=1)
@@ -71,6 +77,8 @@ def _transform(values: np.ndarray, source: bytes, target: bytes, spaces: tuple[s
     coded = np.ascontiguousarray(np.rint(np.clip(values, 0, 1) * 65535).astype(np.uint16)[None])
     if spaces[0] == "gray":
         coded = coded[..., 0]
+    import imagecodecs
+
     out = imagecodecs.cms_transform(
         coded, source, target, colorspace=spaces[0], outcolorspace=spaces[1], intent=_INTENT, flags=_BLACK_POINT
     )
@@ -145,8 +153,6 @@ def recolour(samples: np.ndarray, target: np.ndarray, space: Space) -> np.ndarra
 
 def quantise(rgb: np.ndarray, space: Space) -> np.ndarray:
     """sRGB (H, W, 3) uint8 -> samples (H, W, 1) uint8 of a palette photo ('P') or a bitmap ('1'), dithered."""
-    from PIL import Image
-
     picture = Image.fromarray(rgb)
     if space.mode == "1":
         return np.asarray(picture.convert("1")).astype(np.uint8)[..., None] * 255

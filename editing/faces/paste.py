@@ -28,7 +28,7 @@ from editing.faces.photo import Photo
 _WORKING = 256  # size at which motion is measured
 _RIM = 0.98  # the mask ends at this part of the way to the crop's border
 _CHANGED = (0.6 / 255, 2.5 / 255)  # mean change of a neighbourhood: below the first nothing, above the second all
-_AWAY = 4.0  # outside the head the change has to be this many times larger
+_AWAY = 6.0  # outside the head the change has to be this many times larger
 _HEAD = (1.0, 1.3)  # where the head ends, in units of its outline
 _FAITHFUL = (0.03, 0.08)  # error of the reconstruction: outside the head it is trusted below the first
 _NEW = (0.035, 0.11)  # unexplained change: below the first the content moved, above the second it is new
@@ -134,7 +134,7 @@ def soft_mask(original, edited, reconstruction, f, head, feather: float) -> np.n
     near = _wide_blur(np.abs(edited - reconstruction).mean(-1, keepdims=True), size / 36)[..., 0]
     scale = 1 + (_AWAY - 1) * outside
     gate = _smoothstep(near, _CHANGED[0] * scale, _CHANGED[1] * scale)
-    error = _wide_blur(np.abs(original - reconstruction).mean(-1, keepdims=True), size / 36)[..., 0]
+    error = _wide_blur(np.abs(original - reconstruction).mean(-1, keepdims=True), size / 14)[..., 0]
     doubt = outside * _smoothstep(error, *_FAITHFUL)
     return (window * gate * (1 - doubt)).astype(np.float32)
 
