@@ -14,6 +14,7 @@ BIN    := $(VENV)/bin
 export MALLOC_MMAP_THRESHOLD_ := 4294967296
 export MALLOC_TRIM_THRESHOLD_ := 8589934592
 export MALLOC_TOP_PAD_ := 268435456
+export MALLOC_ARENA_MAX := 1
 
 .PHONY: demo test test-slow lint format setup weights clean
 .DELETE_ON_ERROR:

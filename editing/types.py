@@ -115,8 +115,7 @@ class Inversion:
         content = save(
             {name: t.detach().cpu().contiguous() for name, t in tensors.items()}, {"wplus": json.dumps(facts)}
         )
-        write_atomically(path, content)
-        os.chmod(path, 0o600)
+        write_atomically(path, content, mode=0o600)
         return Path(path)
 
     @classmethod

@@ -209,8 +209,11 @@ def _encode_deep_tiff(photo: Photo, xmp: bytes | None) -> bytes:
     return out.getvalue()
 
 
-def write_atomically(path: str | os.PathLike, data: bytes) -> None:
-    """Write a file whole or not at all: a temporary file beside it, then a rename.  Raises PhotoError."""
+def write_atomically(path: str | os.PathLike, data: bytes, mode: int | None = None) -> None:
+    """Write a file whole or not at all: a temporary file beside it, then a rename.  Raises PhotoError.
+
+    mode: permissions of the file, by default those of any new file.
+    """
     path = Path(path)
     temporary = None
     try:
@@ -221,7 +224,7 @@ def write_atomically(path: str | os.PathLike, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
+        os.chmod(temporary, 0o666 & ~_umask() if mode is None else mode)
         os.replace(temporary, path)
         temporary = None
     except OSError as error:
