@@ -142,6 +142,10 @@ def test_writing_is_atomic(g, tmp_path, monkeypatch):
     save(g, path)
     assert path.stat().st_mode & 0o777 == 0o644
     before = path.read_bytes()
+    with path.open("rb") as reader:  # somebody who is reading the old file goes on reading the old file
+        save(g, path, dtype=torch.float16)
+        assert reader.read() == before
+    save(g, path)
     g.w_avg.fill_(1)
 
     def full_disk(tensors, target, metadata):
