@@ -64,6 +64,8 @@ def edit(
 
     editor = session.Editor(device=inverting.check_device(device))
     check_names(plan, editor.catalogue)
+    for warning in beyond_safe(plan, editor.catalogue):
+        print(warning, file=sys.stderr)
     folder, filename = split_out(out, img or inversion, "crop" if crop or img is None else "photo", plan.face)
     prepare = {"method": method, "steps": steps, "budget": budget, "seed": seed}
     prepare |= {"detector": detector, "aligned": aligned, "fresh": fresh, "transfer": transfer}
@@ -163,6 +165,17 @@ def check_names(plan: Plan, catalogue) -> None:
     for sheet in plan.sheets:
         for part in sheet:
             session.direction(catalogue, part.name)
+
+
+def beyond_safe(plan: Plan, catalogue) -> list[str]:
+    """One sentence for every strength of the recipe that lies outside what was measured to look right."""
+    warnings = []
+    for step in plan.recipe.steps:
+        safe = getattr(catalogue[step.parameters["name"]], "safe_range", None) if step.op == "latent" else None
+        if safe and not min(safe) <= step.strength <= max(safe):
+            name = step.parameters["name"]
+            warnings.append(f"note: {name}={step.strength:g} is outside its safe range {safe[0]:+g} to {safe[1]:+g}.")
+    return warnings
 
 
 def split_out(out: Path, source: Path, kind: str, face: int = 0) -> tuple[Path, str]:

@@ -159,6 +159,11 @@ def test_the_second_edit_does_not_invert_again(command, toy, tmp_path, monkeypat
         edit.main(["--img", str(tmp_path / "a.png"), "--aligned", "--out", str(tmp_path / "out"), "--set", "age=1"])
 
 
+def test_a_strength_outside_the_safe_range_is_done_with_a_note(command, toy, tmp_path):
+    code, _, err = edited(command, tmp_path, "--set", "smile=4", "--set", "age=-3")
+    assert code == 0 and err.strip() == "note: smile=4 is outside its safe range -3 to +3."
+
+
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp"])
 def test_strength_zero_leaves_the_photo_untouched(command, toy, tmp_path, suffix):
     code, *_ = edited(command, tmp_path, "--set", "smile=0", photo=f"a{suffix}")
