@@ -1,8 +1,9 @@
-"""The project's own files: safetensors with canonical names and a JSON description in the metadata.
+"""The project's own files: safetensors with canonical names and a description in the metadata.
 
-Metadata: `format` 'wplus', `version`, `family`, `config` (JSON), `sha256` (the fingerprint of the float32
-source, so that a copy rounded to fp16 still belongs to the same inversions) and `stored_sha256` (the
-fingerprint of the tensors as they are in this file, checked when it is read, as is `w_avg_sha256`).
+The description is one JSON object under `wplus`: `format` 'wplus', `version`, `family`, `config` (JSON),
+`sha256` (the fingerprint of the float32 source, so that a copy rounded to fp16 still belongs to the
+same inversions) and `stored_sha256` (the fingerprint of the tensors as they are in this file, checked
+when it is read, as is `w_avg_sha256`).
 """
 
 from __future__ import annotations
@@ -38,14 +39,18 @@ class Provenance:
 
 
 def write(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file so that `path` is either the whole new file or what it was before."""
+    """Write a safetensors file so that `path` is either the whole new file or what it was before.
+
+    The metadata becomes one JSON entry, since the library writes several in random order: equal
+    contents give equal bytes.
+    """
     path = Path(path)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     os.close(handle)
     try:
-        save_file(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, temporary, dict(metadata)
-        )
+        description = {"wplus": json.dumps(dict(metadata), sort_keys=True)}
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+        save_file(tensors, temporary, description)
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)  # after writing: temporary files are private
@@ -57,12 +62,20 @@ def write(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str]) 
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """A safetensors file -> (tensors as stored, metadata)."""
+    """A safetensors file -> (tensors as stored, the description under `wplus`, or else its plain metadata)."""
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            entries = file.metadata() or {}
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"is a damaged safetensors file ({str(error)[:120]}).") from None
+    try:
+        metadata = json.loads(entries["wplus"]) if "wplus" in entries else entries
+    except (ValueError, RecursionError):
+        metadata = None
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise CheckpointError("is damaged: its description is not understood.")
+    return tensors, metadata
 
 
 def average_sha256(state: Mapping[str, Tensor]) -> str:

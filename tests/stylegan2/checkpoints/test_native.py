@@ -112,10 +112,23 @@ def test_mobilestylegan_goes_through_the_same_door(tmp_path):
 def test_wrong_descriptions(g, tmp_path, change, words):
     save(g, tmp_path / "g")
     tensors, metadata = native.read(tmp_path / "g")
-    save_file(tensors, tmp_path / "changed", metadata | change)
+    native.write(tmp_path / "changed", tensors, metadata | change)
     with pytest.raises(CheckpointError, match=words) as caught:
         load(tmp_path / "changed")
     assert str(caught.value).startswith(str(tmp_path / "changed")) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"family": 3}', "[" * 100_000])
+def test_descriptions_that_are_no_description(tmp_path, text):
+    save_file({"a": torch.ones(1)}, tmp_path / "g", {"wplus": text})
+    with pytest.raises(CheckpointError, match="its description is not understood"):
+        load(tmp_path / "g")
+
+
+def test_equal_networks_give_equal_bytes(g, tmp_path):
+    for name in "abcdef":
+        save(g, tmp_path / name)
+    assert len({(tmp_path / name).read_bytes() for name in "abcdef"}) == 1
 
 
 def test_a_flipped_bit_is_noticed(g, tmp_path):
