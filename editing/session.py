@@ -12,6 +12,7 @@ the batch runner and the user interface all go through here, so they give the sa
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -88,13 +89,20 @@ def direction(catalogue: Catalogue, name: str) -> Any:
     return catalogue[name]
 
 
+def direction_sha256(chosen: Any) -> str:
+    """The identity of a direction: sha256 over its rows and its float32 vector, whatever file it came from."""
+    vector = torch.as_tensor(chosen.vector).detach().cpu().float().contiguous()
+    facts = f"{tuple(chosen.rows)} {tuple(vector.shape)} ".encode()
+    return hashlib.sha256(facts + vector.numpy().tobytes()).hexdigest()
+
+
 def latent(inversion: Inversion, step: Step, catalogue: Catalogue) -> Inversion:
     """ws + strength * direction, on the rows that the direction names."""
     from editing import directions
 
     name = str(step.parameters.get("name", ""))
     chosen = direction(catalogue, name)
-    if step.direction_sha256 and step.direction_sha256 != chosen.sha256:
+    if step.direction_sha256 and step.direction_sha256 != direction_sha256(chosen):
         raise UsageError(
             f"This recipe was made with another version of '{name}': "
             "remove its direction_sha256 to use the one that is here."
@@ -125,7 +133,7 @@ def pin(recipe: Recipe, catalogue: Catalogue) -> Recipe:
     def pinned(step: Step) -> Step:
         if step.op != "latent":
             return step
-        sha256 = direction(catalogue, str(step.parameters.get("name", ""))).sha256
+        sha256 = direction_sha256(direction(catalogue, str(step.parameters.get("name", ""))))
         return step if step.direction_sha256 else step.model_copy(update={"direction_sha256": sha256})
 
     return recipe.model_copy(update={"steps": tuple(map(pinned, recipe.steps))})

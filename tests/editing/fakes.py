@@ -43,10 +43,6 @@ class FakeDirection:
     effect: float = 1.0
     description: str = "shifts one colour"
 
-    @property
-    def sha256(self) -> str:
-        return self.name[0] * 64
-
 
 def fake_apply(ws, direction, strength):
     edited = ws.clone()

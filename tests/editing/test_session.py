@@ -86,11 +86,18 @@ def test_steps_add_up_in_order(editor):
 def test_the_recipe_of_an_edit_pins_what_it_used(editor):
     opened(editor, seed=5)
     recipe = editor.edit({"smile": 2}).recipe
-    assert recipe.steps[0].direction_sha256 == "s" * 64
+    assert recipe.steps[0].direction_sha256 == session.direction_sha256(CATALOGUE["smile"])
     assert recipe.photo_sha256 == editor.scene.photo.sha256
     assert recipe.family == "fake-64" and recipe.generator_sha256 == "f" * 64
     assert recipe.inversion.steps == 3 and recipe.inversion.seed == 5
     assert torch.equal(editor.render(Recipe.from_json(recipe.to_json())), editor.render({"smile": 2}))
+
+
+def test_a_direction_is_known_by_its_numbers_and_rows():
+    smile, age = CATALOGUE["smile"], CATALOGUE["age"]
+    known = session.direction_sha256(smile)
+    assert known == session.direction_sha256(replace(smile, description="another text"))
+    assert known != session.direction_sha256(age) and known != session.direction_sha256(replace(smile, rows=(0, 1)))
 
 
 def test_a_recipe_of_another_direction_is_refused(editor):
