@@ -242,7 +242,7 @@ def bring(
     make_folder(folder)
     for face in dict.fromkeys([plan.face, *(step.face for step in plan.recipe.steps)]):
         kept = folder / f"{inverting.stem_of(photo, face)}.inversion"
-        earlier = None if fresh else reusable(kept, editor, photo, **wanted, steps=steps)
+        earlier = None if fresh else reusable(kept, editor, photo, **wanted, steps=steps, aligned=aligned)
         if earlier is not None:
             print(f"using the inversion {kept}", file=sys.stderr)
             editor.set_inversion(earlier, photo, face)
@@ -254,7 +254,7 @@ def bring(
         found.save(kept)
 
 
-def reusable(kept: Path, editor, photo, *, method: str, seed: int, steps: int | None):
+def reusable(kept: Path, editor, photo, *, method: str, seed: int, steps: int | None, aligned: bool):
     """The inversion in file `kept` if it is the one that would be made now, else None."""
     from editing.session import generator_sha256
     from editing.types import Inversion
@@ -264,6 +264,7 @@ def reusable(kept: Path, editor, photo, *, method: str, seed: int, steps: int | 
     except InversionError:
         return None
     same = found.photo_sha256 == photo.sha256 and (found.method, found.seed) == (method, seed)
+    same = same and (found.landmarks is None) == aligned
     return found if same and (steps is None or found.steps == steps) else None
 
 
