@@ -34,6 +34,13 @@ def test_nothing_changes_outside_the_mask_in_any_mode(any_photo, edit):
     assert corners.min() > 0 and corners.max() < SIZE - 1  # the mask ends inside the quad
 
 
+def test_an_edit_of_the_whole_crop_ends_before_its_border(edit):
+    result = paste.paste(PHOTOS["RGB"], QUAD, edit[1] * 0.7, edit[1])
+    points = align.to_crop(np.argwhere(result.full_mask() > 0)[:, ::-1], QUAD, SIZE)
+    assert points.min() > 0.005 * SIZE and points.max() < 0.995 * SIZE - 1
+    assert result.mask.max() == 255
+
+
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_nothing_changes_outside_the_mask_in_the_file(any_photo, edit, suffix, tmp_path):
     before = photo.load(photo.save(any_photo, tmp_path / f"a{suffix}"))
