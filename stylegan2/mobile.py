@@ -93,11 +93,12 @@ class SeparableConv(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor, deltas: Deltas, name: str) -> Tensor:
         style = self.modulation(w)
-        depthwise = deltas.get(f"{name}.depthwise")
-        if depthwise is None and x.shape[0] == 1:  # one image: the gain rides on the kernel for free
-            x = F.conv2d(x, self.depthwise * style.view(-1, 1, 1, 1), padding=1, groups=x.shape[1])
+        delta = deltas.get(f"{name}.depthwise")
+        if x.shape[0] == 1:  # one image: the gain rides on the kernel for free
+            kernel = self.depthwise if delta is None else delta.apply(self.depthwise)[0]
+            x = F.conv2d(x, kernel * style.view(-1, 1, 1, 1), padding=1, groups=x.shape[1])
         else:
-            x = _convolve(x * style, self.depthwise, depthwise, padding=1, groups=x.shape[1])
+            x = _convolve(x * style, self.depthwise, delta, padding=1, groups=x.shape[1])
         x = _convolve(x, self.pointwise[:, :, None, None], deltas.get(f"{name}.pointwise"), self.bias)
         return F.leaky_relu(x + self.noise, 0.2, inplace=True)
 
@@ -132,7 +133,9 @@ class Block(nn.Module):
         return self.conv2(x, w2, deltas, f"{name}.conv2")
 
 
-def _convolve(x: Tensor, weight: Tensor, delta, bias: Tensor | None = None, padding: int = 0, groups: int = 1) -> Tensor:
+def _convolve(
+    x: Tensor, weight: Tensor, delta, bias: Tensor | None = None, padding: int = 0, groups: int = 1
+) -> Tensor:
     """conv2d whose weight may carry a per-image delta (then: one group of filters per image)."""
     if delta is None:
         return F.conv2d(x, weight, bias, padding=padding, groups=groups)
@@ -234,8 +237,16 @@ def _layers(model: MobileStyleGAN):
 
 
 def _module_name(name: str) -> str:
-    return name.replace("layers.", "blocks.", 1) if name.startswith("layers.") else name.replace("mapping.", "mapping_layers.", 1)
+    return (
+        name.replace("layers.", "blocks.", 1)
+        if name.startswith("layers.")
+        else name.replace("mapping.", "mapping_layers.", 1)
+    )
 
 
 def _state_name(name: str) -> str:
-    return name.replace("blocks.", "layers.", 1) if name.startswith("blocks.") else name.replace("mapping_layers.", "mapping.", 1)
+    return (
+        name.replace("blocks.", "layers.", 1)
+        if name.startswith("blocks.")
+        else name.replace("mapping_layers.", "mapping.", 1)
+    )

@@ -73,7 +73,9 @@ def main() -> None:
     if FILE.exists():
         print(f"the mean moved by {(statistics.mean - load().mean).abs().max():.2e}")
     FILE.parent.mkdir(exist_ok=True)
-    save_file({"mean": statistics.mean, "components": statistics.components.contiguous(), "stdev": statistics.stdev}, FILE)
+    save_file(
+        {"mean": statistics.mean, "components": statistics.components.contiguous(), "stdev": statistics.stdev}, FILE
+    )
 
 
 if __name__ == "__main__":

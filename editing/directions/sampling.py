@@ -34,7 +34,9 @@ def sample_shard(generator: Generator, seeds: range, psi: float) -> dict[str, np
         rows["scores"].append([scores.values[name] if scores else np.nan for name in JUDGES])
         rows["descriptor"].append(scores.descriptor if scores else np.full(128, np.nan))
         rows["landmarks"].append(scores.landmarks if scores else np.full((68, 2), np.nan))
-    return {name: np.asarray(values, dtype=np.uint8 if name == "picture" else np.float32) for name, values in rows.items()}
+    return {
+        name: np.asarray(values, dtype=np.uint8 if name == "picture" else np.float32) for name, values in rows.items()
+    }
 
 
 def load(folder: Path) -> dict[str, np.ndarray]:

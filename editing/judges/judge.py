@@ -46,14 +46,15 @@ def judge(picture: np.ndarray) -> Scores | None:
     """
     import dlib
 
-    box = _locate(picture)
+    box = _box(picture)
     if box is None:
         return None
     picture = np.ascontiguousarray(picture)
     shape68, shape5 = _predictor("dlib-landmarks-68")(picture, box), _predictor("dlib-landmarks-5")(picture, box)
-    points = np.array([(p.x, p.y) for p in shape68.parts()], dtype=np.float64)
-    age, male = _age(dlib.get_face_chip(picture, shape5, AGE_CHIP, CHIP_PADDING)), _male(
-        dlib.get_face_chip(picture, shape5, GENDER_CHIP, CHIP_PADDING)
+    points = _points(shape68)
+    age, male = (
+        _age(dlib.get_face_chip(picture, shape5, AGE_CHIP, CHIP_PADDING)),
+        _male(dlib.get_face_chip(picture, shape5, GENDER_CHIP, CHIP_PADDING)),
     )
     chip = dlib.get_face_chip(picture, shape68, identity.CHIP_SIZE, identity.PADDING)
     tensor = torch.from_numpy(chip.astype(np.float32)).permute(2, 0, 1)[None] / 127.5 - 1
@@ -62,7 +63,17 @@ def judge(picture: np.ndarray) -> Scores | None:
     return Scores({"age": age, "male": male, **geometry.measure(points)}, descriptor, points)
 
 
-def _locate(picture: np.ndarray):
+def locate(picture: np.ndarray) -> np.ndarray | None:
+    """Picture (H, W, 3) uint8 RGB -> the 68 landmarks (68, 2) of its middle face in pixels, or None."""
+    box = _box(picture)
+    return None if box is None else _points(_predictor("dlib-landmarks-68")(np.ascontiguousarray(picture), box))
+
+
+def _points(shape) -> np.ndarray:
+    return np.array([(p.x, p.y) for p in shape.parts()], dtype=np.float64)
+
+
+def _box(picture: np.ndarray):
     """The box of the face nearest the middle; a half-size look first (quick), then full size, then doubled."""
     import dlib
 

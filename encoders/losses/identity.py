@@ -100,12 +100,16 @@ def load(path: Path | str) -> FaceDescriptor:
     model = FaceDescriptor()
     layers = [m for m in model.modules() if isinstance(m, (nn.Conv2d, Affine))]
     if len(tensors) != len(layers) + 1:
-        raise CheckpointError(f"{path} is not dlib's face-recognition network: {len(tensors)} layers, not {len(layers) + 1}.")
+        raise CheckpointError(
+            f"{path} is not dlib's face-recognition network: {len(tensors)} layers, not {len(layers) + 1}."
+        )
     with torch.no_grad():
         for layer, values in zip(layers, tensors, strict=False):
             first = layer.weight if isinstance(layer, nn.Conv2d) else layer.gain
             if values.numel() != first.numel() + layer.bias.numel():
-                raise CheckpointError(f"{path} is not dlib's face-recognition network: a layer has {values.numel()} numbers.")
+                raise CheckpointError(
+                    f"{path} is not dlib's face-recognition network: a layer has {values.numel()} numbers."
+                )
             first.copy_(values[: first.numel()].view_as(first))
             layer.bias.copy_(values[first.numel() :])
         model.fc.weight.copy_(tensors[-1].view(256, 128).T)

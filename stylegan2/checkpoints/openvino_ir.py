@@ -72,12 +72,18 @@ def _constant(layer: ElementTree.Element, binary: bytes) -> np.ndarray:
         raise CheckpointError(f"Constant {layer.get('name')} has the unsupported type {data.get('element_type')}.")
     shape = tuple(int(n) for n in data.get("shape").split(",") if n.strip())
     offset, size = int(data.get("offset")), int(data.get("size"))
-    if offset < 0 or offset + size > len(binary) or size != int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize:
+    if (
+        offset < 0
+        or offset + size > len(binary)
+        or size != int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    ):
         raise CheckpointError("The .bin beside this OpenVINO .xml is truncated or belongs to another network.")
     return np.frombuffer(binary, dtype, count=size // np.dtype(dtype).itemsize, offset=offset).reshape(shape)
 
 
-def convert(mapping_xml: bytes, mapping_bin: bytes, synthesis_xml: bytes, synthesis_bin: bytes) -> dict[str, np.ndarray]:
+def convert(
+    mapping_xml: bytes, mapping_bin: bytes, synthesis_xml: bytes, synthesis_bin: bytes
+) -> dict[str, np.ndarray]:
     """The four files of the wheel -> state of `stylegan2.mobile.MobileStyleGAN`, float32.
 
     The IR does not carry w_avg; it is StyleGAN2-FFHQ's, from the shipped statistics of W.
@@ -129,7 +135,9 @@ def _band_major(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     last = 1 + max(int(name.split(".")[1]) for name in state if name.startswith("layers."))
     feeds = {f"layers.{index}.conv2": f"layers.{index + 1}.up" for index in range(last - 1)}
     groups = [("conv1.weight", "conv1.bias", "layers.0.up.modulation.weight", "layers.0.up.modulation.bias")]
-    groups += [(f"{a}.pointwise", f"{a}.bias", f"{b}.modulation.weight", f"{b}.modulation.bias") for a, b in feeds.items()]
+    groups += [
+        (f"{a}.pointwise", f"{a}.bias", f"{b}.modulation.weight", f"{b}.modulation.bias") for a, b in feeds.items()
+    ]
     groups += [(f"layers.{last - 1}.to_img.weight", f"layers.{last - 1}.to_img.bias")]
     for names in groups:
         channels = len(state[names[0]])

@@ -1,0 +1,99 @@
+"""Inversion by optimising the latent: `optimise` (fidelity first) and `pivot` (kept where editing works).
+
+Both work in whitened coordinates of W, u = (w - mean) V / stdev, in which the prior is a unit ball: Adam's
+equal steps are then equal steps of the prior, and its mean square says how far from the dense part of W
+the code lies.  First one u for all rows, then u + r with a small offset r per row:
+
+    minimise  objective(G(w(u + r))) + prior * mean(u^2) + row_prior * mean(r^2)
+
+The idea of a regularised W+ is II2S's (Zhu et al., arXiv 2012.09036); e4e's small deltas are the r.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from editing.inversion.budget import Budget, Callback, Progress, finish, schedule, step_seconds
+from editing.inversion.objective import Objective, Weights, objective
+from editing.types import Inversion
+from stylegan2 import w_statistics
+from stylegan2.generator import Generator
+
+
+@dataclass(frozen=True)
+class Latent:
+    """Settings of one latent optimisation: `rows_from` is the share of steps after which rows move apart."""
+
+    steps: int = 110
+    rate: float = 0.08
+    prior: float = 0.004
+    row_prior: float = 0.004
+    rows_from: float = 0.4
+    weights: Weights = Weights(pixel=1.0, perceptual=0.5, identity=0.3)
+
+
+OPTIMISE = Latent(prior=0.002, row_prior=0.001)
+PIVOT = Latent(steps=60, prior=0.01, row_prior=0.01)
+
+
+def optimise(generator: Generator, image: Tensor, *, callback: Callback | None = None, seed: int = 0,
+             budget: Budget = Budget()) -> Inversion:  # fmt: skip
+    """Fidelity first.  image (1, 3, R, R) RGB in [-1, 1] -> Inversion in W+.  Cancelled between steps."""
+    return invert(generator, image, OPTIMISE, "optimise", callback, seed, budget)
+
+
+def pivot(generator: Generator, image: Tensor, *, callback: Callback | None = None, seed: int = 0,
+          budget: Budget = Budget()) -> Inversion:  # fmt: skip
+    """Editability first: the same, held near the prior.  A good start for tuning, and for strong edits."""
+    return invert(generator, image, PIVOT, "pivot", callback, seed, budget)
+
+
+def invert(generator: Generator, image: Tensor, settings: Latent, method: str, callback: Callback | None, seed: int,
+           budget: Budget) -> Inversion:  # fmt: skip
+    """One latent optimisation from image to finished Inversion."""
+    goal = objective(image, settings.weights)
+    steps = plan(generator, goal, settings, budget)
+    ws = optimise_latent(generator, goal, settings, steps, Progress(callback, steps, method))
+    return finish(generator, Inversion(ws=ws, family="", method=method, steps=steps, seed=seed), image)
+
+
+def plan(generator: Generator, goal: Objective, settings: Latent, budget: Budget) -> int:
+    """How many steps the budget buys here."""
+    if budget.seconds is None:
+        return budget.steps or settings.steps
+    return max(1, round(budget.seconds / latent_step_seconds(generator, goal)))
+
+
+def latent_step_seconds(generator: Generator, goal: Objective) -> float:
+    """Seconds one optimisation step takes."""
+    ws = generator.w_avg.expand(1, generator.num_ws, -1).clone().requires_grad_(True)
+    return step_seconds(lambda: goal(generator.synthesis(ws)))
+
+
+def optimise_latent(generator: Generator, goal: Objective, settings: Latent, steps: int, progress: Progress) -> Tensor:
+    """-> ws (1, num_ws, w_dim).  The generator is only read; gradients flow to u and r alone."""
+    statistics = w_statistics.load().to(generator.w_avg.device)
+    u = torch.zeros(1, 1, generator.w_dim, device=generator.w_avg.device, requires_grad=True)
+    rows = torch.zeros(1, generator.num_ws, generator.w_dim, device=u.device, requires_grad=True)
+    adam = torch.optim.Adam([u, rows], betas=(0.9, 0.99))
+    for step in range(steps):
+        apart = step >= settings.rows_from * steps
+        code = u + rows if apart else u.expand(-1, generator.num_ws, -1)
+        loss = goal(generator.synthesis(statistics.unwhiten(code))) + settings.prior * u.square().mean()
+        if apart:
+            loss = loss + settings.row_prior * rows.square().mean()
+        adam.zero_grad(set_to_none=True)
+        loss.backward()
+        for group in adam.param_groups:
+            group["lr"] = settings.rate * schedule(step, steps)
+        adam.step()
+        progress()
+    return statistics.unwhiten(u + rows).detach()
+
+
+def whitened_square(ws: Tensor) -> float:
+    """ws (1, num_ws, w_dim) -> mean squared whitened coordinate: about 1 for samples of the mapping network."""
+    return float(w_statistics.load().to(ws.device).whiten(ws).square().mean())
