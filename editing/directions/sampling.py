@@ -24,7 +24,8 @@ JUDGES = ("age", "male", "smile", "mouth_open", "eye_open", "brow_raise", "yaw",
 
 
 def sample_shard(generator: Generator, seeds: range, psi: float) -> dict[str, np.ndarray]:
-    """seeds -> arrays: w (N, 512), scores (N, judges), descriptor (N, 128), landmarks (N, 68, 2), picture (N, 256, 256, 3)."""
+    """seeds -> arrays: w (N, 512), scores (N, judges), descriptor (N, 128),
+    landmarks (N, 68, 2), picture (N, 256, 256, 3)."""
     rows: dict[str, list] = {"w": [], "scores": [], "descriptor": [], "landmarks": [], "picture": []}
     for _, w, picture in engine.faces(generator, seeds, psi):
         scores = judge(picture)

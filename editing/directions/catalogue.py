@@ -1,0 +1,99 @@
+"""The catalogue of named edits: directions in W with the rows they act on and what was measured of them.
+
+    catalogue = load()
+    edited = apply(ws, catalogue["smile"], 2.0)          # ws + 2 * direction, on its rows
+
+Two kinds share one meaning of strength s, ws[rows] + s * vector, and s = 0 is always the identity:
+fitted directions (InterFaceGAN-like, arXiv 2005.09635) have unit length, so s counts units of w; those of
+GANSpace (arXiv 2004.02546) are a principal component times its standard deviation, so s counts sigmas
+(the published code moves a coordinate *to* s instead, where 0 is not the identity).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+VECTORS = Path(__file__).with_name("catalogue.safetensors")
+FACTS = Path(__file__).with_name("catalogue.json")
+
+
+@dataclass(frozen=True)
+class Direction:
+    """One named edit.  vector (512,) in W; rows (start, end) of ws that it moves, end exclusive.
+
+    judge: the measurement it is judged by ('' where none can see it); effect: mean change of that judge
+    per unit of strength; safe_range: strengths between which the median face keeps its identity and its
+    sharpness; drift: median identity distance at the ends; leakage: standardised movement of the other
+    judges at the ends.  All measured on generated faces, see `editing.directions.calibrate`.
+    """
+
+    name: str
+    vector: Tensor
+    rows: tuple[int, int]
+    group: str = ""
+    source: str = ""
+    description: str = ""
+    judge: str = ""
+    safe_range: tuple[float, float] = (-2.0, 2.0)
+    effect: float | None = None
+    drift: float | None = None
+    leakage: Mapping[str, float] = field(default_factory=dict)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Fingerprint of what the direction does: its vector and rows, not its description."""
+        return hashlib.sha256(self.vector.float().numpy().tobytes() + repr(self.rows).encode()).hexdigest()
+
+
+class Catalogue(Mapping[str, Direction]):
+    """Directions by name, in the order they are shown."""
+
+    def __init__(self, directions: list[Direction]) -> None:
+        self._directions = {direction.name: direction for direction in directions}
+
+    def __getitem__(self, name: str) -> Direction:
+        return self._directions[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._directions)
+
+    def __len__(self) -> int:
+        return len(self._directions)
+
+
+def apply(ws: Tensor, direction: Direction, strength: float) -> Tensor:
+    """ws (B, num_ws, 512) -> a new ws with strength * vector added to the direction's rows."""
+    start, end = direction.rows
+    rows = torch.zeros(ws.shape[1], 1, dtype=ws.dtype, device=ws.device)
+    rows[start:end] = strength
+    return ws + rows * direction.vector.to(ws)
+
+
+def load() -> Catalogue:
+    """The catalogue that ships with the package."""
+    vectors, facts = load_file(VECTORS), json.loads(FACTS.read_text())
+    return Catalogue([_direction(name, vectors[name].float(), fact) for name, fact in facts.items()])
+
+
+def _direction(name: str, vector: Tensor, fact: dict) -> Direction:
+    pairs = {key: tuple(fact[key]) for key in ("rows", "safe_range")}
+    return Direction(name=name, vector=vector, **(fact | pairs))
+
+
+def save(catalogue: Catalogue) -> None:
+    """Write the shipped files: vectors as float32 safetensors, everything else as JSON that a diff can show."""
+    save_file({name: direction.vector.float().contiguous() for name, direction in catalogue.items()}, VECTORS)
+    facts = {
+        name: {key: getattr(direction, key) for key in Direction.__dataclass_fields__ if key not in ("name", "vector")}
+        for name, direction in catalogue.items()
+    }
+    FACTS.write_text(json.dumps(facts, indent=1) + "\n")

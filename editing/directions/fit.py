@@ -1,0 +1,123 @@
+"""Fit directions from labelled samples, and build the catalogue from them and from GANSpace's table.
+
+    python -m editing.directions.sampling out/ --count 2000     # seeds 1000000.., psi 0.8, with scores
+    python -m editing.directions.fit out/                       # writes the shipped catalogue, uncalibrated
+    python -m editing.directions.calibrate                      # measures every entry on generated faces
+
+InterFaceGAN (Shen et al., arXiv 2005.09635) takes the normal of a linear SVM between high and low
+scores.  Here the scores are numbers, so a ridge regression on them sees more (the held-out correlation
+of both is printed), and it is fitted in whitened W: its gradient there is the direction that changes the
+judge most for the least departure from the prior.  Conditional projection (their sec. 3.3) makes it
+orthogonal, in whitened space, to the gradients of the judges that should stay.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from editing.directions.catalogue import Catalogue, Direction, save
+from editing.directions.named import FITTED, GANSPACE, Fitted
+from editing.directions.sampling import JUDGES
+from editing.directions.sampling import load as load_samples
+from stylegan2 import w_statistics
+
+NUM_WS = 16
+RIDGE = 100.0
+
+
+def gradients(u: np.ndarray, scores: np.ndarray, ridge: float = RIDGE) -> np.ndarray:
+    """Whitened codes (N, 512) and standardised scores (N, J) -> ridge coefficients (512, J)."""
+    centred = u - u.mean(0)
+    return np.linalg.solve(centred.T @ centred + ridge * np.eye(u.shape[1]), centred.T @ (scores - scores.mean(0)))
+
+
+def conditional(gradient: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """gradient (512,) without its components along `others` (512, K): the part that leaves those judges alone."""
+    if not others.shape[1]:
+        return gradient
+    basis, _ = np.linalg.qr(others)
+    return gradient - basis @ (basis.T @ gradient)
+
+
+def fitted(table: dict[str, np.ndarray], entries: tuple[Fitted, ...] = FITTED) -> list[Direction]:
+    """Labelled samples (see `sampling`) -> one unit direction per entry."""
+    statistics = w_statistics.load()
+    u = statistics.whiten(torch.from_numpy(table["w"])).numpy()
+    scores = standardise(table["scores"])
+    slopes = gradients(u, scores)
+    directions = []
+    for entry in entries:
+        others = slopes[:, [JUDGES.index(name) for name in entry.keep]]
+        gradient = conditional(slopes[:, JUDGES.index(entry.judge)], others)
+        vector = torch.from_numpy(gradient).float() * statistics.stdev @ statistics.components
+        directions.append(
+            Direction(
+                name=entry.name,
+                vector=vector / vector.norm(),
+                rows=entry.rows,
+                group=entry.group,
+                source="fitted: " + entry.judge + (", keeping " + ", ".join(entry.keep) if entry.keep else ""),
+                description=entry.description,
+                judge=entry.judge,
+            )
+        )
+    return directions
+
+
+def ganspace() -> list[Direction]:
+    """GANSpace's published edits for StyleGAN2-FFHQ that were verified by eye: a component times its stdev."""
+    statistics = w_statistics.load()
+    return [
+        Direction(
+            name=entry.name,
+            vector=entry.sign * statistics.components[entry.component] * statistics.stdev[entry.component],
+            rows=(entry.rows[0], min(entry.rows[1], NUM_WS)),
+            group=entry.group,
+            source=f"GANSpace component {entry.component}, rows {entry.rows[0]} to {entry.rows[1] - 1}",
+            description=entry.description,
+            judge=entry.judge,
+        )
+        for entry in GANSPACE
+    ]
+
+
+def standardise(scores: np.ndarray) -> np.ndarray:
+    """Scores (N, J) -> zero mean, unit deviation per judge."""
+    return (scores - scores.mean(0)) / scores.std(0)
+
+
+def held_out_correlations(table: dict[str, np.ndarray]) -> dict[str, tuple[float, float]]:
+    """Per judge: correlation with its score on every fifth sample, of (ridge, linear SVM on high against low)."""
+    from sklearn.svm import LinearSVC
+
+    u = w_statistics.load().whiten(torch.from_numpy(table["w"])).numpy()
+    scores, test = standardise(table["scores"]), np.arange(len(u)) % 5 == 0
+    slopes, result = gradients(u[~test], scores[~test]), {}
+    for index, name in enumerate(JUDGES):
+        score = scores[:, index]
+        low, high = np.quantile(score[~test], (0.3, 0.7))
+        ends = ~test & ((score <= low) | (score > high))
+        svm = LinearSVC(C=1e-3, max_iter=5000).fit(u[ends], score[ends] > high)
+        both = (slopes[:, index], svm.coef_[0])
+        result[name] = tuple(float(np.corrcoef(u[test] @ normal, score[test])[0, 1]) for normal in both)
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="what editing.directions.sampling wrote")
+    table = load_samples(parser.parse_args().folder)
+    print(f"{len(table['w'])} samples; held-out correlation with the judge, ridge and SVM:")
+    for name, (ridge, svm) in held_out_correlations(table).items():
+        print(f"  {name:12} {ridge:5.2f} {svm:5.2f}")
+    catalogue = Catalogue([*fitted(table), *ganspace()])
+    save(catalogue)
+    print(f"{len(catalogue)} directions written; now run editing.directions.calibrate")
+
+
+if __name__ == "__main__":
+    main()
