@@ -18,9 +18,9 @@ from stylegan2.generator import Generator, seeded_z, truncate
 
 def latents(generator: Generator, seeds: Iterable[int], psi: float = 0.7) -> Tensor:
     """seeds (N) -> w (N, w_dim), truncated by psi."""
-    with torch.inference_mode():
+    with torch.no_grad():  # not inference_mode: latents go into optimisation and training
         w = generator.mapping(seeded_z(seeds, generator.z_dim, generator.w_avg.device))
-        return truncate(w, generator.w_avg, psi).clone()
+        return truncate(w, generator.w_avg, psi)
 
 
 def broadcast(generator: Generator, w: Tensor) -> Tensor:
@@ -33,7 +33,8 @@ def faces(generator: Generator, seeds: Iterable[int], psi: float = 0.7) -> Itera
     for seed in seeds:
         w = latents(generator, [seed], psi)
         with torch.inference_mode():
-            yield seed, w[0], to_uint8(generator.synthesis(broadcast(generator, w)))[0]
+            picture = to_uint8(generator.synthesis(broadcast(generator, w)))[0]
+        yield seed, w[0], picture  # outside: the caller's code must not run in inference mode
 
 
 def to_uint8(images: Tensor) -> np.ndarray:

@@ -10,16 +10,16 @@ and row 2l+2 (conv2), to_img row 15 - StyleGAN2's order with its last three rows
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stylegan2.errors import CheckpointError
-from stylegan2.generator import Deltas, Features, Layer, check_deltas, edit_stage
+from stylegan2.generator import Delta, Deltas, Features, Layer, check_deltas, edit_stage
 
-BLOCKS = 7
 RESOLUTIONS = (4, 8, 16, 32, 64, 128, 256, 512)
 STAGES = tuple(f"b{resolution}" for resolution in RESOLUTIONS)
 
@@ -95,7 +95,7 @@ class SeparableConv(nn.Module):
         style = self.modulation(w)
         delta = deltas.get(f"{name}.depthwise")
         if x.shape[0] == 1:  # one image: the gain rides on the kernel for free
-            kernel = self.depthwise if delta is None else delta.apply(self.depthwise)[0]
+            kernel = self.depthwise if delta is None else _offset(self.depthwise, delta, 1)[0]
             x = F.conv2d(x, kernel * style.view(-1, 1, 1, 1), padding=1, groups=x.shape[1])
         else:
             x = _convolve(x * style, self.depthwise, delta, padding=1, groups=x.shape[1])
@@ -133,20 +133,30 @@ class Block(nn.Module):
         return self.conv2(x, w2, deltas, f"{name}.conv2")
 
 
+def _offset(weight: Tensor, delta: Delta, batch: int) -> Tensor:
+    """weight (*shape) -> (1 or B, *shape) with the delta in it; refuses a delta made for another batch."""
+    weights = delta.apply(weight)
+    if weights.shape[0] not in (1, batch):
+        raise ValueError(f"a delta for {weights.shape[0]} images does not fit a batch of {batch}")
+    return weights
+
+
 def _convolve(
-    x: Tensor, weight: Tensor, delta, bias: Tensor | None = None, padding: int = 0, groups: int = 1
+    x: Tensor, weight: Tensor, delta: Delta | None, bias: Tensor | None = None, padding: int = 0, groups: int = 1
 ) -> Tensor:
-    """conv2d whose weight may carry a per-image delta (then: one group of filters per image)."""
+    """conv2d whose weight may carry a per-image delta (then: one group of filters per image).
+
+    The weight is already demodulated and stays as the delta leaves it: here, unlike in StyleGAN2, a
+    delta changes a filter's gain as well as its shape.
+    """
     if delta is None:
         return F.conv2d(x, weight, bias, padding=padding, groups=groups)
     stored = weight[:, :, 0, 0] if weight.shape[-1] == 1 else weight  # deltas have the stored shape
-    weights = delta.apply(stored)  # (B or 1, out, in[, k, k])
+    weights = _offset(stored, delta, x.shape[0])  # (B or 1, out, in[, k, k])
     weights = weights.reshape(*weights.shape[:3], *weight.shape[2:])
     if weights.shape[0] == 1:
         return F.conv2d(x, weights[0], bias, padding=padding, groups=groups)
     batch, channels, height, width = x.shape
-    if weights.shape[0] != batch:
-        raise ValueError(f"a delta for {weights.shape[0]} images met a batch of {batch}")
     x = F.conv2d(
         x.reshape(1, batch * channels, height, width), weights.flatten(0, 1), padding=padding, groups=batch * groups
     )
@@ -155,10 +165,16 @@ def _convolve(
 
 
 class MobileStyleGAN(nn.Module):
-    """The Generator contract over `channels`: one number per stage, 4x4 first (512, ..., 128, 64)."""
+    """The Generator contract over `channels`: one number per stage, 4x4 first (512, ..., 128, 64).
+
+    Two to eight stages; a stage that is upsampled has a multiple of four channels.  A new network is all
+    zeros but for its mapping: weights come from `from_state`.
+    """
 
     def __init__(self, channels: tuple[int, ...], w_dim: int = 512, mapping_layers: int = 8) -> None:
         super().__init__()
+        if not 2 <= len(channels) <= len(RESOLUTIONS) or any(n % 4 for n in channels[:-1]):
+            raise ValueError(f"channels must be 2 to 8 numbers, all but the last divisible by 4, not {channels}")
         self.z_dim = self.w_dim = w_dim
         self.channels = channels
         self.resolution = 2 ** (len(channels) + 2)
@@ -177,21 +193,35 @@ class MobileStyleGAN(nn.Module):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> MobileStyleGAN:
-        """State of `checkpoints.openvino_ir.convert` plus `w_avg` (512,) -> generator.  CheckpointError if it does not fit."""
+        """State of `checkpoints.openvino_ir.convert` -> generator.  CheckpointError if it does not fit.
+
+        Every shape is compared before anything is allocated, so no file can ask for more memory than it fills.
+        """
+        state = {_module_name(name): torch.as_tensor(value) for name, value in state.items()}
         try:
-            blocks = 1 + max(int(name.split(".")[1]) for name in state if name.startswith("layers."))
-            channels = [state["input"].shape[1]] + [state[f"layers.{i}.conv2.bias"].shape[0] for i in range(blocks)]
-            mapping = sum(name.startswith("mapping.") and name.endswith(".weight") for name in state)
-            model = cls(tuple(channels), state["mapping.0.weight"].shape[1], mapping)
-            model.load_state_dict({_module_name(name): torch.as_tensor(value).float() for name, value in state.items()})
-        except (KeyError, ValueError, RuntimeError, AttributeError, IndexError) as error:
-            reason = str(error).strip().splitlines()[-1].strip()
+            blocks = 1 + max(int(name.split(".")[1]) for name in state if name.startswith("blocks."))
+            channels = [state["input"].shape[1]] + [state[f"blocks.{i}.conv2.bias"].shape[0] for i in range(blocks)]
+            mapping = sum(name.startswith("mapping_layers.") and name.endswith(".weight") for name in state)
+            config = (tuple(channels), state["mapping_layers.0.weight"].shape[1], mapping)
+            with torch.device("meta"):
+                expected = cls(*config).state_dict()
+            for name, tensor in expected.items():
+                if state[name].shape != tensor.shape:
+                    shapes = f"{tuple(state[name].shape)}, not {tuple(tensor.shape)}"
+                    raise ValueError(f"{_state_name(name)} has the shape {shapes}")
+                if not bool(torch.isfinite(state[name]).all()):
+                    raise ValueError(f"{_state_name(name)} holds numbers that are not finite")
+            model = cls(*config)
+            model.load_state_dict({name: value.float() for name, value in state.items()})
+        except (KeyError, ValueError, RuntimeError, IndexError) as error:
+            missing = isinstance(error, KeyError)
+            reason = f"{_state_name(error.args[0])} is missing" if missing else str(error).splitlines()[-1].strip()
             raise CheckpointError(f"These weights are not a MobileStyleGAN: {reason}") from None
         return model
 
     def state(self) -> dict[str, Tensor]:
         """The inverse of `from_state`: canonical names -> float32 tensors."""
-        return {_state_name(name): value for name, value in self.state_dict().items()}
+        return {_state_name(name): value.detach() for name, value in self.state_dict().items()}
 
     def mapping(self, z: Tensor) -> Tensor:
         """z (B, z_dim) -> w (B, w_dim), not truncated (StyleGAN2 mapping: pixel norm, 8 x linear, lrelu, sqrt 2)."""
@@ -203,11 +233,15 @@ class MobileStyleGAN(nn.Module):
     def synthesis(
         self, ws: Tensor, deltas: Deltas | None = None, features: Features | None = None, until: str | None = None
     ) -> Tensor:
-        """ws (B, 16, 512) -> images (B, 3, 1024, 1024) RGB in about [-1, 1]; `until='b64'`: that stage's activation."""
+        """ws (B, num_ws, w_dim) -> images (B, 3, R, R) RGB in about [-1, 1]; `until='b64'`: that stage's activation.
+
+        The default network takes (B, 16, 512) and draws 1024 pixels.
+        """
         if ws.ndim != 3 or ws.shape[1:] != (self.num_ws, self.w_dim):
             raise ValueError(f"ws must be (B, {self.num_ws}, {self.w_dim}), got {tuple(ws.shape)}")
-        if until is not None and until not in STAGES[: len(self.channels)]:
-            raise ValueError(f"no stage {until!r}; there are {', '.join(STAGES[: len(self.channels)])}")
+        unknown = sorted({*(features or ()), *([until] if until else [])} - set(STAGES[: len(self.channels)]))
+        if unknown:
+            raise ValueError(f"no such stage(s) in this generator: {', '.join(unknown)}")
         deltas = check_deltas(deltas, self.layers)
         x = self.input.expand(ws.shape[0], -1, -1, -1).contiguous(memory_format=torch.channels_last)
         x = edit_stage(self.conv1(x, ws[:, 0], deltas, "conv1"), "b4", features)
@@ -219,10 +253,11 @@ class MobileStyleGAN(nn.Module):
             x = edit_stage(x, stage, features)
             if until == stage:
                 return x
-        return block.to_img(x, ws[:, -1], deltas, f"layers.{index}.to_img")
+        return block.to_img(x, ws[:, -1], deltas, f"layers.{index}.to_img")  # (B, 3, R, R)
 
 
-def _layers(model: MobileStyleGAN):
+def _layers(model: MobileStyleGAN) -> Iterator[tuple[str, Layer]]:
+    """Every tunable convolution under its canonical name; `shape` is that of the stored weight."""
     yield "conv1", Layer("conv1", tuple(model.conv1.weight.shape), 0, "conv", 4)
     for index, block in enumerate(model.blocks):
         resolution = RESOLUTIONS[index + 1]
@@ -237,16 +272,10 @@ def _layers(model: MobileStyleGAN):
 
 
 def _module_name(name: str) -> str:
-    return (
-        name.replace("layers.", "blocks.", 1)
-        if name.startswith("layers.")
-        else name.replace("mapping.", "mapping_layers.", 1)
-    )
+    """Canonical name -> name in `state_dict`, where `layers` and `mapping` are taken by the contract."""
+    return re.sub(r"^mapping\.", "mapping_layers.", re.sub(r"^layers\.", "blocks.", name))
 
 
 def _state_name(name: str) -> str:
-    return (
-        name.replace("blocks.", "layers.", 1)
-        if name.startswith("blocks.")
-        else name.replace("mapping_layers.", "mapping.", 1)
-    )
+    """The inverse of `_module_name`."""
+    return re.sub(r"^mapping_layers\.", "mapping.", re.sub(r"^blocks\.", "layers.", name))

@@ -53,8 +53,8 @@ def compute(mapping, samples: int = SAMPLES, z_dim: int = 512) -> WStatistics:
     """mapping: z (B, z_dim) -> w; PCA of `samples` codes in float64; each component's largest entry is positive."""
     total, square = np.zeros(z_dim), np.zeros((z_dim, z_dim))
     with torch.inference_mode():
-        for batch in range(samples // BATCH):
-            z = torch.randn(BATCH, z_dim, generator=torch.Generator().manual_seed(batch))
+        for batch, start in enumerate(range(0, samples, BATCH)):
+            z = torch.randn(min(BATCH, samples - start), z_dim, generator=torch.Generator().manual_seed(batch))
             w = mapping(z).double().numpy()
             total += w.sum(0)
             square += w.T @ w

