@@ -9,6 +9,7 @@ asks for less than 0.45.
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
@@ -21,12 +22,17 @@ from stylegan2.errors import CheckpointError
 
 CHIP_SIZE = 150
 MEAN_RGB = (122.782, 117.001, 104.298)
-# dlib's five reference points (image-right eye outer/inner, image-left eye outer/inner, nose base) in a
-# unit face box, and which of the 68 landmarks they are.
-REFERENCE = np.array([[0.8595674595992, 0.2134981538014], [0.6460604764104, 0.2289674387677],
-                      [0.1205750620789, 0.2137274526848], [0.3340850613712, 0.2290642403242],
-                      [0.4901123135679, 0.6277975316475]])  # fmt: skip
-FIVE_OF_68 = (45, 42, 36, 39, 33)
+# dlib's mean face in a unit box, for those of the 68 landmarks that hold still: nose, eyes, upper lip.
+ANCHORS = (*range(27, 55), *range(60, 65))
+MEAN_FACE = np.array([
+    [0.490127, 0.203352], [0.490127, 0.307009], [0.490127, 0.409805], [0.490127, 0.515625], [0.366880, 0.587326],
+    [0.426036, 0.609345], [0.490127, 0.628106], [0.554217, 0.609345], [0.613373, 0.587326], [0.121737, 0.216423],
+    [0.187122, 0.178758], [0.265825, 0.179852], [0.334606, 0.231733], [0.260918, 0.245099], [0.182743, 0.244077],
+    [0.645647, 0.231733], [0.714428, 0.179852], [0.793132, 0.178758], [0.858516, 0.216423], [0.797510, 0.244077],
+    [0.719335, 0.245099], [0.254149, 0.780233], [0.340985, 0.745405], [0.428858, 0.727388], [0.490127, 0.742578],
+    [0.551395, 0.727388], [0.639268, 0.745405], [0.726104, 0.780233], [0.290379, 0.784792], [0.428096, 0.778746],
+    [0.490127, 0.785343], [0.552157, 0.778746], [0.689874, 0.784792],
+])  # fmt: skip
 PADDING = 0.25
 _STAGES = ((32, 3, False), (64, 4, True), (128, 3, True), (256, 3, True), (256, 1, True))  # width, blocks, first halves
 
@@ -96,7 +102,10 @@ class FaceDescriptor(nn.Module):
 
 def load(path: Path | str) -> FaceDescriptor:
     """dlib's `dlib_face_recognition_resnet_model_v1.dat` -> FaceDescriptor.  CheckpointError if it is anything else."""
-    tensors = _read_dat(Path(path).read_bytes())
+    try:
+        tensors = _read_dat(Path(path).read_bytes())
+    except IndexError:
+        raise CheckpointError(f"{path} is truncated.") from None
     model = FaceDescriptor()
     layers = [m for m in model.modules() if isinstance(m, (nn.Conv2d, Affine))]
     if len(tensors) != len(layers) + 1:
@@ -112,6 +121,10 @@ def load(path: Path | str) -> FaceDescriptor:
                 )
             first.copy_(values[: first.numel()].view_as(first))
             layer.bias.copy_(values[first.numel() :])
+        if tensors[-1].numel() != model.fc.weight.numel():
+            raise CheckpointError(
+                f"{path} is not dlib's face-recognition network: its last layer has {tensors[-1].numel()} numbers."
+            )
         model.fc.weight.copy_(tensors[-1].view(256, 128).T)
     return model
 
@@ -146,8 +159,8 @@ def _read_tensor(data: bytes, position: int) -> Tensor:
     for _ in range(5):
         number, position = _read_int(data, position)
         numbers.append(number)
-    count = int(np.prod(numbers[1:], dtype=np.int64))
-    if numbers[0] != 2 or count < 0 or position + 4 * count > len(data):
+    count = math.prod(numbers[1:])
+    if numbers[0] != 2 or min(numbers) < 0 or position + 4 * count > len(data):
         raise CheckpointError("This dlib network file is truncated or of another version.")
     return torch.from_numpy(np.frombuffer(data, "<f4", count, position).astype(np.float32))
 
@@ -155,17 +168,19 @@ def _read_tensor(data: bytes, position: int) -> Tensor:
 def chip_transform(landmarks: np.ndarray) -> np.ndarray:
     """68 landmarks (x, y) in any pixel frame -> (2, 3): maps chip pixels (150x150) to that frame.
 
-    Least-squares similarity (Umeyama 1991) from dlib's reference points, padding 0.25.
+    Least-squares similarity (Umeyama 1991) from dlib's mean face, padding 0.25: dlib's own geometry.
     """
-    target = (REFERENCE + PADDING) / (2 * PADDING + 1) * CHIP_SIZE
-    source = np.asarray(landmarks, dtype=np.float64)[list(FIVE_OF_68)]
+    target = (MEAN_FACE + PADDING) / (2 * PADDING + 1) * CHIP_SIZE
+    source = np.asarray(landmarks, dtype=np.float64)[list(ANCHORS)]
     target_mean, source_mean = target.mean(0), source.mean(0)
     t, s = target - target_mean, source - source_mean
     u, singular, vt = np.linalg.svd(s.T @ t)
     sign = np.diag([1.0, np.sign(np.linalg.det(u @ vt))])
     scale = (singular * np.diag(sign)).sum() / (t**2).sum()
     linear = scale * (u @ sign @ vt)
-    return np.hstack([linear, (source_mean - linear @ target_mean)[:, None]])
+    centre = linear @ (CHIP_SIZE / 2 - target_mean) + source_mean
+    linear *= (CHIP_SIZE - 1 / scale) / (CHIP_SIZE - 1)  # dlib lays corner pixels on the corners of a box of pixels
+    return np.hstack([linear, (centre - linear.sum(1) * (CHIP_SIZE - 1) / 2)[:, None]])
 
 
 def extract_chips(images: Tensor, transform: np.ndarray) -> Tensor:
@@ -176,8 +191,9 @@ def extract_chips(images: Tensor, transform: np.ndarray) -> Tensor:
     size = images.shape[-1]
     scale = float(np.sqrt(abs(np.linalg.det(transform[:, :2]))))
     shrink = max(1, int(scale))
-    if shrink > 1 and size % shrink == 0:
-        images = F.avg_pool2d(images, shrink)
+    while size % shrink:  # only whole squares keep the geometry
+        shrink -= 1
+    images = F.avg_pool2d(images, shrink) if shrink > 1 else images
     to_unit = 2 / size  # pixel x (centre x) of the full image -> [-1, 1] with align_corners=False
     matrix = torch.as_tensor(transform, dtype=images.dtype, device=images.device)
     axis = torch.arange(CHIP_SIZE, dtype=images.dtype, device=images.device)

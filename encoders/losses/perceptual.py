@@ -1,6 +1,6 @@
 """Perceptual distance from EfficientNet-Lite0 features (Tan & Le, arXiv 1905.11946; Lite variant).
 
-The distance is LPIPS-like (Zhang et al., arXiv 1801.03924, eq. 1, unit weights): features of five
+The distance is LPIPS-like (Zhang et al., arXiv 1801.03924, eq. 1, unit weights): features of four
 depths, normalised along their channels, squared difference, averaged.  VGG-based LPIPS cannot be had
 without a download outside pip; numbers of this distance are not comparable with published LPIPS.
 """
@@ -16,7 +16,15 @@ from torch import Tensor, nn
 from stylegan2.errors import CheckpointError
 
 # (blocks, kernel, stride of the first, expansion, output channels); Lite0: no squeeze-and-excite, ReLU6.
-_STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192), (1, 3, 1, 6, 320))  # fmt: skip
+_STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
 TAPS = (0, 2, 4, 10)  # blocks whose outputs are compared: strides 2, 4, 8, 16
 
 
@@ -56,7 +64,7 @@ class _Block(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """images (B, 3, H, W) RGB in [-1, 1] -> list of feature maps at `TAPS`; `until` stops early."""
+    """images (B, 3, H, W) RGB in [-1, 1] -> feature maps of the blocks `TAPS` (B, C, H/2**k, W/2**k)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -100,12 +108,25 @@ def from_state(state: Mapping[str, Tensor]) -> EfficientNetLite0:
     try:
         with torch.no_grad():
             for conv, norm, target in pairs:
-                gain = state[f"{norm}.weight"] / torch.sqrt(state[f"{norm}.running_var"] + 1e-3)
-                target.weight.copy_(state[f"{conv}.weight"] * gain[:, None, None, None])
-                target.bias.copy_(state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * gain)
-    except (KeyError, RuntimeError) as error:
-        raise CheckpointError(f"These weights are not EfficientNet-Lite0: {str(error).splitlines()[0]}") from None
+                weight = _fitting(state, f"{conv}.weight", target.weight.shape)
+                scale, shift, mean, variance = (
+                    _fitting(state, f"{norm}.{part}", target.bias.shape)
+                    for part in ("weight", "bias", "running_mean", "running_var")
+                )
+                gain = scale / torch.sqrt(variance + 1e-3)
+                target.weight.copy_(weight * gain[:, None, None, None])
+                target.bias.copy_(shift - mean * gain)
+    except KeyError as error:
+        raise CheckpointError(f"These weights are not EfficientNet-Lite0: {error.args[0]} is missing.") from None
     return model
+
+
+def _fitting(state: Mapping[str, Tensor], name: str, shape: torch.Size) -> Tensor:
+    """The tensor of that name, of exactly that shape: copying would broadcast another one silently."""
+    if state[name].shape != shape:
+        found = tuple(state[name].shape)
+        raise CheckpointError(f"These weights are not EfficientNet-Lite0: {name} has the shape {found}.")
+    return state[name]
 
 
 def distance(a: list[Tensor], b: list[Tensor]) -> Tensor:
