@@ -24,7 +24,7 @@ from torch import Tensor
 
 from editing.faces import align, detect, paste
 from editing.faces import photo as photos
-from editing.types import Edit, Inversion, Recipe, Scene, Step
+from editing.types import Edit, Inversion, Recipe, Scene, Step, generator_sha256
 from stylegan2 import console
 from stylegan2.allocator import tune_allocator
 from stylegan2.errors import UsageError
@@ -323,9 +323,3 @@ def load_generator(device: torch.device | str = "cpu") -> Generator:
     from stylegan2 import checkpoints, zoo
 
     return checkpoints.load(zoo.path("mobilestylegan-ffhq-1024")).to(device)
-
-
-def generator_sha256(generator: Generator) -> str:
-    """The fingerprint of the generator's float32 source weights, '' for one that does not say."""
-    provenance = getattr(generator, "provenance", None)
-    return provenance.sha256 if provenance is not None else ""

@@ -158,6 +158,11 @@ class Inversion:
         )
 
 
+def generator_sha256(generator: Any) -> str:
+    """The fingerprint of a generator's float32 source weights, '' for one that was not loaded from a file."""
+    return getattr(getattr(generator, "provenance", None), "sha256", "")
+
+
 _FACTS = ("family", "generator_sha256", "photo_sha256", "method", "steps", "seed", "device", "dtype", "threads")
 
 

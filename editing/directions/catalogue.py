@@ -11,11 +11,9 @@ GANSpace (arXiv 2004.02546) are a principal component times its standard deviati
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -47,11 +45,6 @@ class Direction:
     effect: float | None = None
     drift: float | None = None
     leakage: Mapping[str, float] = field(default_factory=dict)
-
-    @cached_property
-    def sha256(self) -> str:
-        """Fingerprint of what the direction does: its vector and rows, not its description."""
-        return hashlib.sha256(self.vector.float().numpy().tobytes() + repr(self.rows).encode()).hexdigest()
 
 
 class Catalogue(Mapping[str, Direction]):

@@ -33,16 +33,17 @@ class GANSpace:
     judge: str = ""
 
 
+POSE = ("yaw", "roll")
 FITTED = (
-    Fitted("smile", "smile", "expression", ("age", "male", "yaw", "roll"), "a smile; negative: a serious mouth"),
-    Fitted("mouth_open", "mouth_open", "expression", ("age", "male", "yaw", "roll"), "an open mouth"),
-    Fitted("eyes_open", "eye_open", "eyes", ("age", "male", "yaw", "roll", "smile"), "eyes wider; negative: narrower"),
-    Fitted("brows_up", "brow_raise", "expression", ("age", "male", "yaw", "roll", "smile"), "raised brows; negative: lowered"),
-    Fitted("age", "age", "age", ("male", "smile", "yaw", "roll"), "older; negative: younger"),
-    Fitted("masculine", "male", "gender", ("age", "smile", "yaw", "roll"), "towards what the judge calls male; negative: female"),
-    Fitted("yaw", "yaw", "pose", ("age", "male", "smile", "roll"), "the head turns to the picture's right; negative: left"),
-    Fitted("pitch", "pitch", "pose", ("age", "male", "smile", "yaw", "roll"), "the head tilts up; negative: down"),
-    Fitted("face_width", "face_width", "shape", ("age", "male", "yaw", "roll"), "a wider face; negative: narrower"),
+    Fitted("smile", "smile", "expression", ("age", "male", *POSE), "a smile; negative: a serious mouth"),
+    Fitted("mouth_open", "mouth_open", "expression", ("age", "male", *POSE), "an open mouth"),
+    Fitted("eyes_open", "eye_open", "eyes", ("age", "male", "smile", *POSE), "eyes wider; negative: narrower", (2, 8)),
+    Fitted("brows_up", "brow_raise", "expression", ("age", "male", "smile", *POSE), "raised brows", (2, 8)),
+    Fitted("age", "age", "age", ("male", "smile", *POSE), "older; negative: younger"),
+    Fitted("masculine", "male", "gender", ("age", "smile", *POSE), "towards what the judge calls male"),
+    Fitted("yaw", "yaw", "pose", ("age", "male", "smile", "roll"), "the head turns to the picture's right"),
+    Fitted("pitch", "pitch", "pose", ("age", "male", "smile", *POSE), "the head tilts up; negative: down"),
+    Fitted("face_width", "face_width", "shape", ("age", "male", *POSE), "a wider face; negative: narrower", (0, 6)),
 )  # fmt: skip
 
 GANSPACE = (

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from editing.judges.judge import distance, judge
+from editing.judges.judge import describe, distance
 from stylegan2.engine import area_resize, to_uint8
 
 BETAS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
@@ -35,7 +35,7 @@ def _at_256(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 def reconstruction_metrics(image: Tensor, rendered: Tensor) -> dict[str, float]:
     """Target and rendering (1, 3, R, R) -> l2, ms_ssim and, where both faces are found, id_distance (dlib)."""
     metrics = {"l2": l2(image, rendered), "ms_ssim": ms_ssim(image, rendered)}
-    faces = judge(to_uint8(image)[0]), judge(to_uint8(rendered)[0])
-    if all(faces):
-        metrics["id_distance"] = distance(faces[0].descriptor, faces[1].descriptor)
+    photo, copy = describe(to_uint8(image)[0]), describe(to_uint8(rendered)[0])
+    if photo is not None and copy is not None:
+        metrics["id_distance"] = distance(photo, copy)
     return metrics

@@ -52,15 +52,27 @@ def judge(picture: np.ndarray) -> Scores | None:
     picture = np.ascontiguousarray(picture)
     shape68, shape5 = _predictor("dlib-landmarks-68")(picture, box), _predictor("dlib-landmarks-5")(picture, box)
     points = _points(shape68)
-    age, male = (
-        _age(dlib.get_face_chip(picture, shape5, AGE_CHIP, CHIP_PADDING)),
-        _male(dlib.get_face_chip(picture, shape5, GENDER_CHIP, CHIP_PADDING)),
-    )
+    age = _age(dlib.get_face_chip(picture, shape5, AGE_CHIP, CHIP_PADDING))
+    male = _male(dlib.get_face_chip(picture, shape5, GENDER_CHIP, CHIP_PADDING))
+    return Scores({"age": age, "male": male, **geometry.measure(points)}, _descriptor(picture, shape68), points)
+
+
+def describe(picture: np.ndarray) -> np.ndarray | None:
+    """Picture (H, W, 3) uint8 RGB -> identity descriptor (128,) alone; nothing else is asked of the face."""
+    box = _box(picture)
+    if box is None:
+        return None
+    picture = np.ascontiguousarray(picture)
+    return _descriptor(picture, _predictor("dlib-landmarks-68")(picture, box))
+
+
+def _descriptor(picture: np.ndarray, shape68) -> np.ndarray:
+    import dlib
+
     chip = dlib.get_face_chip(picture, shape68, identity.CHIP_SIZE, identity.PADDING)
     tensor = torch.from_numpy(chip.astype(np.float32)).permute(2, 0, 1)[None] / 127.5 - 1
     with torch.inference_mode():
-        descriptor = descriptor_network()(tensor)[0].numpy()
-    return Scores({"age": age, "male": male, **geometry.measure(points)}, descriptor, points)
+        return descriptor_network()(tensor)[0].numpy()
 
 
 def locate(picture: np.ndarray) -> np.ndarray | None:

@@ -1,0 +1,114 @@
+"""How much of an edit an inversion keeps: the ruler by which strategies are compared.
+
+Editability of an edit = mean change of its judge over the inverted photos, divided by the mean change for
+the same step in w on 64 generated faces (seeds 0-63, psi 0.7).  Faces whose judge is already saturated -
+beyond the 10% of generated faces that the edit moves towards - are left out of both.  The 95% interval
+is a bootstrap over both sets of faces.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from editing.directions import Catalogue, apply
+from editing.judges.judge import judge
+from editing.types import Inversion, generator_sha256
+from stylegan2 import engine, zoo
+from stylegan2.generator import Generator
+
+EDITS = (("smile", 2.0), ("age", 3.0), ("age", -3.0), ("yaw", 2.0), ("yaw", -2.0))
+SEEDS, PSI = range(64), 0.7
+DRAWS = 2000
+Changes = dict[str, list[tuple[float, float]]]  # 'smile+2' -> per face (judge before, judge after)
+
+
+@dataclass(frozen=True)
+class Editability:
+    """ratio of mean changes, its 95% interval, and how many inverted faces were counted."""
+
+    ratio: float
+    low: float
+    high: float
+    faces: int
+
+
+def label(name: str, strength: float) -> str:
+    return f"{name}{strength:+g}"
+
+
+def changes(generator: Generator, inversions: Iterable[Inversion], catalogue: Catalogue,
+            done: Callable[[], None] = lambda: None) -> Changes:  # fmt: skip
+    """Render every edit of every inversion, and judge before and after; NaN where no face is found."""
+    result: Changes = {label(*edit): [] for edit in EDITS}
+    for inversion in inversions:
+        before = _judged(generator, inversion.ws, inversion)
+        for name, strength in EDITS:
+            direction = catalogue[name]
+            after = _judged(generator, apply(inversion.ws, direction, strength), inversion)
+            values = tuple(s.values[direction.judge] if s else float("nan") for s in (before, after))
+            result[label(name, strength)].append(values)
+        done()
+    return result
+
+
+def _judged(generator: Generator, ws: Tensor, inversion: Inversion):
+    with torch.inference_mode():
+        return judge(engine.to_uint8(generator.synthesis(ws, inversion.deltas, inversion.features))[0])
+
+
+def reference(generator: Generator, catalogue: Catalogue) -> Changes:
+    """`changes` of the 64 generated faces; kept in the cache under what it depends on."""
+    vectors = b"".join(catalogue[name].vector.float().numpy().tobytes() for name, _ in EDITS)
+    key = hashlib.sha256(
+        vectors + repr((EDITS, SEEDS, PSI)).encode() + generator_sha256(generator).encode()
+    ).hexdigest()
+    path = zoo.home() / "reference" / f"editability-{key[:16]}.json"
+    if path.exists():
+        return {name: [tuple(pair) for pair in pairs] for name, pairs in json.loads(path.read_text()).items()}
+    ws = engine.broadcast(generator, engine.latents(generator, SEEDS, PSI))
+    result = changes(generator, [Inversion(ws=w, family=generator.family) for w in ws.split(1)], catalogue)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}")
+    part.write_text(json.dumps(result))
+    os.replace(part, path)
+    return result
+
+
+def editability(photos: Changes, generated: Changes) -> dict[str, Editability]:
+    """Per edit, and pooled over the signs of an edit ('age', 'yaw')."""
+    pooled: dict[str, tuple[list, list]] = {}
+    result = {}
+    for name, strength in EDITS:
+        edit, sign = label(name, strength), np.sign(strength)
+        bound = np.nanquantile([sign * before for before, _ in generated[edit]], 0.9)
+        ours, theirs = (_moves(pairs, sign, bound) for pairs in (photos[edit], generated[edit]))
+        result[edit] = _ratio(ours, theirs)
+        both = pooled.setdefault(name, ([], []))
+        both[0].extend(ours)
+        both[1].extend(theirs)
+    return result | {name: _ratio(*map(np.array, both)) for name, both in pooled.items() if name not in result}
+
+
+def _moves(pairs: list[tuple[float, float]], sign: float, bound: float) -> np.ndarray:
+    """Signed changes of the faces that are found and not saturated."""
+    before, after = np.array(pairs, dtype=float).reshape(-1, 2).T * sign
+    return (after - before)[np.isfinite(before) & np.isfinite(after) & (before < bound)]
+
+
+def _ratio(ours: np.ndarray, theirs: np.ndarray) -> Editability:
+    if not len(ours) or not len(theirs):
+        return Editability(float("nan"), float("nan"), float("nan"), len(ours))
+    random = np.random.default_rng(0)
+    draws = [
+        random.choice(ours, len(ours)).mean() / random.choice(theirs, len(theirs)).mean() for _ in range(DRAWS)
+    ]  # fmt: skip
+    low, high = np.quantile(draws, (0.025, 0.975))
+    return Editability(float(ours.mean() / theirs.mean()), float(low), float(high), len(ours))
