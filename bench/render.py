@@ -4,7 +4,8 @@
 
 Every round runs each contestant once, in the same process, so that a busy machine slows all of them
 alike; read the ratio rather than the seconds.  bfloat16 is not the same arithmetic, so its row carries
-its PSNR against float32; a CPU without bfloat16 instructions emulates it, many times slower.  Needs `openvino` (the dev extra) for the comparison and leaves it out otherwise.
+its PSNR against float32; a CPU without bfloat16 instructions emulates it, many times slower.  Needs
+`openvino` (the dev extra) for the comparison and leaves it out otherwise.
 """
 
 from __future__ import annotations
