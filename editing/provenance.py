@@ -46,12 +46,19 @@ def save(
 ) -> Path:
     """Write a picture that this program made: the recipe in its metadata, and beside it as JSON.
 
-    changed: False for a photo that a recipe left untouched; it gets no source type, because it is still a photo.
+    changed: False for a picture that a recipe left untouched: a photo stays a photo and gets no source type, a
+    picture that came with the mark of a trained model, ours or anybody's, keeps a mark.
     """
-    path = photos.save(photo, path, text={TEXT_KEY: recipe.model_dump_json()}, xmp=xmp(recipe) if changed else None)
+    packet = xmp(recipe) if changed or is_marked(photo) else None
+    path = photos.save(photo, path, text={TEXT_KEY: recipe.model_dump_json()}, xmp=packet)
     if sidecar:
         write_atomically(sidecar_path(path), (recipe.to_json() + "\n").encode())
     return path
+
+
+def is_marked(photo: photos.Photo) -> bool:
+    """Does the picture's XMP say that a trained model made it, or a part of it?"""
+    return b"trainedalgorithmicmedia" in (photo.xmp or b"").lower()
 
 
 def sidecar_path(picture: Path) -> Path:

@@ -9,6 +9,7 @@ square of u says how far from the dense part of the prior a latent lies (about 1
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -67,6 +68,7 @@ def compute(mapping, samples: int = SAMPLES, z_dim: int = 512) -> WStatistics:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description="Recompute the shipped statistics of W from a million samples.").parse_args()
     from stylegan2 import checkpoints, zoo
 
     statistics = compute(checkpoints.load(zoo.path("mobilestylegan-ffhq-1024")).mapping)

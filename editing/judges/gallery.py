@@ -8,6 +8,7 @@ reconstruction is the same person only if it is near its photo *and* the photo i
 
 from __future__ import annotations
 
+import argparse
 from functools import cache
 from pathlib import Path
 
@@ -35,6 +36,7 @@ def same_person(photo: np.ndarray | None, copy: np.ndarray | None) -> bool:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description="Recompute the shipped descriptors of generated faces.").parse_args()
     from stylegan2 import checkpoints, engine, zoo
 
     generator = checkpoints.load(zoo.path("mobilestylegan-ffhq-1024"))

@@ -1,6 +1,7 @@
 """What travels with a picture: source type and recipe yes, anything biometric no."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,6 +25,20 @@ def test_a_picture_carries_its_source_type_and_its_recipe(tmp_path, suffix):
     assert provenance.SOURCE_TYPE.encode() in path.read_bytes()
     assert provenance.load_recipe(path) == RECIPE
     assert provenance.load_recipe(tmp_path / "face.recipe.json") == RECIPE
+
+
+def test_an_untouched_photo_gets_no_mark_and_an_untouched_marked_picture_keeps_one(tmp_path):
+    untouched = Recipe.from_strengths({"smile": 0})
+    plain = provenance.save(picture(), tmp_path / "plain.png", untouched, changed=False)
+    assert not provenance.is_marked(photos.load(plain))
+    marked = provenance.save(picture(), tmp_path / "marked.png", RECIPE)
+    again = provenance.save(photos.load(marked), tmp_path / "again.png", untouched, changed=False)
+    assert provenance.is_marked(photos.load(again))
+    foreign = (
+        b'<x Iptc4xmpExt:DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"/>'
+    )
+    stranger = replace(picture(), xmp=foreign)
+    assert provenance.is_marked(photos.load(provenance.save(stranger, tmp_path / "s.jpg", untouched, changed=False)))
 
 
 def test_png_has_the_recipe_as_text_and_the_pixels_unchanged(tmp_path):

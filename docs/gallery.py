@@ -1,0 +1,111 @@
+"""Make the pictures of the README from scratch:  python docs/gallery.py  (after `make demo`)
+
+Only generated faces are shown, and NASA's public-domain portrait of Eileen Collins with smile and pose.
+Writes docs/gallery/{faces,inversion,demo,catalogue}.webp, each below 300 KB.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+
+from editing import directions
+from editing.inversion import Budget, tune
+from stylegan2 import checkpoints, engine, zoo
+from stylegan2.allocator import tune_allocator
+
+ROOT = Path(__file__).resolve().parent
+GALLERY = ROOT / "gallery"
+FACES = (4, 12, 33, 51)
+SHOWN = (("", 0), ("smile", 2), ("smile", -2), ("age", 3), ("age", -2), ("yaw", 2), ("pitch", 2), ("exposure", -5))
+EDITS = (("smile", 2), ("age", 2.5), ("age", -2), ("yaw", 2))
+
+
+def render(generator, ws, deltas=None, size=256):
+    with torch.inference_mode():
+        return engine.to_uint8(engine.area_resize(generator.synthesis(ws, deltas), size))[0]
+
+
+def labelled(picture: np.ndarray, text: str) -> np.ndarray:
+    image = Image.fromarray(picture)
+    if text:
+        draw = ImageDraw.Draw(image)
+        draw.rectangle((0, 0, 8 + 7 * len(text), 15), fill=(0, 0, 0))
+        draw.text((4, 2), text, fill=(255, 255, 255))
+    return np.asarray(image)
+
+
+def write(rows: list[list[np.ndarray]], name: str, quality: int = 82) -> None:
+    picture = Image.fromarray(np.vstack([np.hstack(row) for row in rows]))
+    GALLERY.mkdir(exist_ok=True)
+    while True:
+        picture.save(GALLERY / name, quality=quality, method=6)
+        if (GALLERY / name).stat().st_size <= 300_000:
+            return
+        quality -= 6
+
+
+def faces(generator, catalogue) -> None:
+    """Generated faces, a row each, with some edits at their strengths."""
+    rows = []
+    for seed in FACES:
+        ws = engine.broadcast(generator, engine.latents(generator, [seed], 0.7))
+        codes = [(directions.apply(ws, catalogue[n], s) if n else ws, f"{n} {s:+g}" if n else "") for n, s in SHOWN]
+        rows.append([labelled(render(generator, code, size=200), text) for code, text in codes])
+    write(rows, "faces.webp")
+
+
+def inversion(generator, catalogue, seed: int = 7) -> None:
+    """A generated face as if it were a photo: itself, its inversion by `tune`, and edits of the inversion."""
+    w = engine.latents(generator, [seed], 1.0)
+    with torch.inference_mode():
+        image = generator.synthesis(engine.broadcast(generator, w))
+    found = tune(generator, image.clone(), budget=Budget(steps=93))
+    tiles = [labelled(engine.to_uint8(engine.area_resize(image, 256))[0], "the face")]
+    tiles.append(labelled(render(generator, found.ws, found.deltas), "its inversion"))
+    for name, strength in EDITS:
+        code = directions.apply(found.ws, catalogue[name], strength)
+        tiles.append(labelled(render(generator, code, found.deltas), f"{name} {strength:+g}"))
+    write([tiles], "inversion.webp")
+
+
+def sheet(generator, catalogue, seeds=(5, 19)) -> None:
+    """Every direction of the catalogue at the ends of its safe range, on two generated faces."""
+    ws = [engine.broadcast(generator, engine.latents(generator, [seed], 0.7)) for seed in seeds]
+    plain = [render(generator, w, size=128) for w in ws]
+    rows = []
+    for name, direction in catalogue.items():
+        row = []
+        for w, middle in zip(ws, plain, strict=True):
+            low, high = (render(generator, directions.apply(w, direction, s), size=128) for s in direction.safe_range)
+            row += [labelled(low, f"{name} {direction.safe_range[0]:+g}"), middle,
+                    labelled(high, f"{direction.safe_range[1]:+g}")]  # fmt: skip
+        rows.append(row)
+    half = (len(rows) + 1) // 2
+    rows += [[np.zeros_like(t) for t in rows[0]]] * (2 * half - len(rows))
+    write([left + right for left, right in zip(rows[:half], rows[half:], strict=True)], "catalogue.webp")
+
+
+def demo(folder: Path) -> None:
+    """The portrait of `make demo`, before and after, whole photo."""
+    before = Image.open(ROOT / "samples" / "astronaut.jpg").convert("RGB")
+    after = Image.open(folder / "astronaut.edited.png").convert("RGB")
+    write([[labelled(np.asarray(before), "photo"), labelled(np.asarray(after), "smile +2")]], "demo.webp", 90)
+
+
+def main() -> None:
+    tune_allocator()
+    generator = checkpoints.load(zoo.path("mobilestylegan-ffhq-1024"))
+    catalogue = directions.load()
+    faces(generator, catalogue)
+    sheet(generator, catalogue)
+    inversion(generator, catalogue)
+    demo(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT.parent / "demo")
+
+
+if __name__ == "__main__":
+    main()
