@@ -35,6 +35,7 @@ class Latent:
     weights: Weights = Weights(pixel=1.0, perceptual=0.5, identity=0.3)
 
 
+OVERHEAD = 6  # what is no step (timing, judging the result), in steps
 OPTIMISE = Latent(prior=0.002, row_prior=0.001)
 PIVOT = Latent(steps=60, prior=0.01, row_prior=0.01)
 
@@ -64,7 +65,7 @@ def plan(generator: Generator, goal: Objective, settings: Latent, budget: Budget
     """How many steps the budget buys here."""
     if budget.seconds is None:
         return budget.steps or settings.steps
-    return max(1, round(budget.seconds / latent_step_seconds(generator, goal)))
+    return max(1, round(budget.seconds / latent_step_seconds(generator, goal)) - OVERHEAD)
 
 
 def latent_step_seconds(generator: Generator, goal: Objective) -> float:
