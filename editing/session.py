@@ -101,13 +101,20 @@ def latent(inversion: Inversion, step: Step, catalogue: Catalogue) -> Inversion:
     from editing import directions
 
     name = str(step.parameters.get("name", ""))
-    chosen = direction(catalogue, name)
-    if step.direction_sha256 and step.direction_sha256 != direction_sha256(chosen):
+    checked_sha256(step, catalogue)
+    return replace(inversion, ws=directions.apply(inversion.ws, direction(catalogue, name), step.strength))
+
+
+def checked_sha256(step: Step, catalogue: Catalogue) -> str:
+    """The sha256 of a latent step's direction.  UsageError if the step was pinned to another one."""
+    name = str(step.parameters.get("name", ""))
+    found = direction_sha256(direction(catalogue, name))
+    if step.direction_sha256 not in ("", found):
         raise UsageError(
             f"This recipe was made with another version of '{name}': "
             "remove its direction_sha256 to use the one that is here."
         )
-    return replace(inversion, ws=directions.apply(inversion.ws, chosen, step.strength))
+    return found
 
 
 OPS: dict[str, Callable[[Inversion, Step, Catalogue], Inversion]] = {"latent": latent}
@@ -128,13 +135,17 @@ def apply(scene: Scene, step: Step, catalogue: Catalogue) -> Scene:
 
 
 def pin(recipe: Recipe, catalogue: Catalogue) -> Recipe:
-    """The recipe with the sha256 of every direction it uses.  UsageError for unknown names."""
+    """The recipe with the sha256 of every direction it uses.
+
+    UsageError, before anything slow starts, for operations and names that do not exist and for other versions.
+    """
 
     def pinned(step: Step) -> Step:
+        if step.op not in OPS:
+            raise UsageError(console.unknown("operations", step.op, OPS))
         if step.op != "latent":
             return step
-        sha256 = direction_sha256(direction(catalogue, str(step.parameters.get("name", ""))))
-        return step if step.direction_sha256 else step.model_copy(update={"direction_sha256": sha256})
+        return step.model_copy(update={"direction_sha256": checked_sha256(step, catalogue)})
 
     return recipe.model_copy(update={"steps": tuple(map(pinned, recipe.steps))})
 
@@ -152,7 +163,8 @@ class Editor:
     """Holds a generator, a photo and its inverted faces; `set_photo` is slow, everything else is quick.
 
     generator, catalogue and strategies default to the fetched generator, the catalogue of the package and
-    `editing.inversion.STRATEGIES`; nothing is loaded before it is needed.  Not for two threads at once.
+    `editing.inversion.STRATEGIES`; nothing is loaded before it is needed.  A generator of your own must already
+    lie on `device`.  Not for two threads at once.
     """
 
     def __init__(
@@ -190,10 +202,18 @@ class Editor:
             self._strategies = STRATEGIES
         return self._strategies
 
+    def check(self, method: str, detector: str = "auto") -> None:
+        """UsageError if there is no such inversion method or face detector."""
+        if method not in self.strategies:
+            raise UsageError(console.unknown("inversion methods", method, self.strategies))
+        if detector not in detect.DETECTORS:
+            raise UsageError(console.unknown("face detectors", detector, detect.DETECTORS))
+
     def open(self, photo: photos.Photo | str | os.PathLike) -> photos.Photo:
         """Take a photo without inverting it yet; forgets the one before unless it is the same file."""
         photo = photo if isinstance(photo, photos.Photo) else photos.load(photo)
-        if self.scene is None or not photo.sha256 or self.scene.photo.sha256 != photo.sha256:
+        opened = self.scene.photo if self.scene else None  # None too after an inversion without its photo
+        if opened is None or not photo.sha256 or opened.sha256 != photo.sha256:
             self.scene, self.targets, self._reconstructions = Scene(photo), {}, {}
         return photo
 
@@ -214,8 +234,7 @@ class Editor:
         budget: an `editing.inversion.Budget`, None for the method's own.  callback: as the strategies call it.
         Raises PhotoError, NoFaceFound, UsageError, WeightsMissing, Cancelled.
         """
-        if method not in self.strategies:
-            raise UsageError(console.unknown("inversion methods", method, self.strategies))
+        self.check(method, detector)
         photo = self.open(photo)
         target = find(photo, self.generator.resolution, face, detector, aligned)
         options = {"callback": callback, "seed": seed} | ({} if budget is None else {"budget": budget})

@@ -186,6 +186,22 @@ def test_an_inversion_without_its_photo_still_edits_the_crop(editor):
     assert edit.photo is None and edit.crop.shape == (1, 3, 64, 64)
 
 
+def test_a_photo_may_follow_an_inversion_that_had_none(editor):
+    opened(editor)
+    editor.set_inversion(editor.inversion())
+    opened(editor)
+    assert editor.edit({"smile": 1}).photo is not None
+
+
+def test_what_a_recipe_cannot_do_is_refused_before_anything_is_inverted():
+    pinned = session.pin(Recipe.from_strengths({"smile": 1}), CATALOGUE)
+    assert session.pin(pinned, CATALOGUE) == pinned
+    with pytest.raises(UsageError, match="another version of 'smile'"):
+        session.pin(pinned, CATALOGUE | {"smile": replace(CATALOGUE["smile"], rows=(0, 1))})
+    with pytest.raises(UsageError, match="operations"):
+        session.pin(Recipe(steps=(Step(op="sketsh"),)), CATALOGUE)
+
+
 def test_inversions_of_other_generators_and_photos_are_refused(editor):
     opened(editor)
     inversion = editor.inversion()
