@@ -44,8 +44,8 @@ def staged(folder: str | os.PathLike) -> Iterator[Path]:
 
 def make_folder(folder: Path) -> list[Path]:
     """Make `folder` and its parents; the folders that were made, innermost first.  Raises WplusError."""
-    missing = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
+        missing = [place for place in (folder, *folder.parents) if not place.exists()]
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
         raise WplusError(f"Cannot write into {folder}: it is a file, not a folder.") from None

@@ -266,7 +266,7 @@ class Recipe(_Immutable):
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "the top"
             raise UsageError(f"The recipe is not valid: {first['msg']} at {where}.") from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UsageError(f"The recipe is not valid JSON: {error}.") from None
         if recipe.version != VERSION:
             raise UsageError(f"The recipe has format version {recipe.version}; this program reads {VERSION}.")
@@ -300,7 +300,7 @@ def finite(strength: Any, name: str) -> float:
     """The strength as a finite float.  UsageError in one sentence otherwise."""
     try:
         value = math.nan if isinstance(strength, bool) else float(strength)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         value = math.nan
     if not math.isfinite(value):
         raise UsageError(f"The strength of '{name}' must be a finite number, not '{strength}'.")

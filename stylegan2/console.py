@@ -45,12 +45,16 @@ def run(application: typer.Typer, prog: str, args: Sequence[str] | None = None) 
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except MemoryError:
+        code = fail("There is not enough memory for this: use a smaller picture, or close other programs.", 1)
     except Exception as error:
         if type(error).__name__ == "Abort":
             code = fail("Stopped.", 1)
         elif hasattr(error, "format_message") and hasattr(error, "exit_code"):  # the parser's own usage errors
             hint = f" See `{prog} --help`." if error.exit_code == 2 else ""
             code = fail(_sentence(error.format_message()) + hint, error.exit_code)
+        elif isinstance(error, OSError) and error.filename is not None:  # no permission even to look, name too long
+            code = fail(f"{error.filename}: {error.strerror or error}.", 1)
         else:
             raise
     sys.exit(code if isinstance(code, int) else 0)

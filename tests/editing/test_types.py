@@ -137,7 +137,9 @@ def test_a_failing_disk_leaves_nothing_behind(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, "nan", "many", None, True])
+@pytest.mark.parametrize(
+    "value", [math.nan, math.inf, -math.inf, "nan", "many", None, True, pytest.param(10**400, id="huge")]
+)
 def test_a_strength_must_be_a_finite_number(value):
     with pytest.raises(UsageError, match=r"'smile'.*number"):
         Recipe.from_strengths({"smile": value})
@@ -171,6 +173,7 @@ def test_a_plain_object_of_strengths_is_a_recipe():
         '{"steps": [], "version": 99}',
         '{"steps": [{"parameters": {"name": "smile", "strength": NaN}}]}',
         '{"smile": "very"}',
+        pytest.param("[" * 100_000, id="deep"),
         '{"smile": NaN}',
         '{"steps": [{"parameters": {"name": "smile", "strength": "lots"}}]}',
         '{"steps": [{"parameters": {"name": "smile", "strength": null}}]}',
