@@ -180,12 +180,15 @@ def beyond_safe(plan: Plan, catalogue) -> list[str]:
 
 def split_out(out: Path, source: Path, kind: str, face: int = 0) -> tuple[Path, str]:
     """--out as (folder, file name of the edited picture): a name with a picture's suffix is a file."""
+    from editing.batch import READABLE
     from editing.faces.saving import FORMATS
 
     if out.suffix.lower() in FORMATS and not out.is_dir():
         if source.exists() and out.exists() and out.samefile(source):
             raise UsageError("--out is the photo itself: the original is never overwritten.")
         return out.parent, out.name
+    if out.suffix.lower() in READABLE and not out.is_dir():
+        raise UsageError(f"Cannot write a picture as '{out.name}': use one of {', '.join(FORMATS)}.")
     stem = source.stem if face == 0 or kind == "crop" else f"{source.stem}.face{face}"
     return out, f"{stem}.edited.png" if kind == "photo" else f"{stem}.edited.crop.png"
 
@@ -244,7 +247,7 @@ def bring(
         kept = folder / f"{inverting.stem_of(photo, face)}.inversion"
         earlier = None if fresh else reusable(kept, editor, photo, **wanted, steps=steps, aligned=aligned)
         if earlier is not None:
-            print(f"using the inversion {kept}", file=sys.stderr)
+            print(f"using the inversion {kept} (--fresh makes a new one)", file=sys.stderr)
             editor.set_inversion(earlier, photo, face)
             continue
         with inverting.progress(wanted["method"]) as callback:
@@ -286,7 +289,9 @@ def write(editor, plan: Plan, folder: Path, filename: str, crop: bool, cell: int
             names += [filename, provenance.sidecar_path(Path(filename)).name]
         stem = Path(filename).stem.removesuffix(".crop").removesuffix(".edited")
         for sheet in plan.sheets:
-            name = f"{stem}.{'strip' if len(sheet) == 1 else 'grid'}-{'-'.join(part.name for part in sheet)}.png"
+            kind = f"{'strip' if len(sheet) == 1 else 'grid'}-{'-'.join(part.name for part in sheet)}"
+            again = sum(known.startswith(f"{stem}.{kind}.") for known in names)  # two strips of one edit: two files
+            name = f"{stem}.{kind}.{again + 1}.png" if again else f"{stem}.{kind}.png"
             recipe = editor.recipe(plan.recipe, plan.face)
             picture = photos.from_rgb(contact_sheet(editor, plan, sheet, cell))
             provenance.save(picture, scratch / name, recipe, sidecar=False)

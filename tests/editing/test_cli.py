@@ -207,6 +207,20 @@ def test_strips_and_grids(command, toy, tmp_path):
     assert all(a < b for a, b in zip(cells, cells[1:], strict=False))
 
 
+def test_two_strips_of_one_edit_are_two_files(command, toy, tmp_path):
+    code, stdout, _ = edited(command, tmp_path, "--strip", "smile=0:1", "--strip", "smile=0:2", "--cell", 32)
+    assert code == 0
+    assert [photos.load(path).size[0] for path in stdout.split()] == [2 * 32, 3 * 32]
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x" * 300 + ".png"])
+def test_a_name_that_no_disk_takes_is_one_line(command, toy, tmp_path, name):
+    photo = write_photo(tmp_path / "a.png")
+    args = ("--img", photo, "--aligned", "--set", "smile=1", "--out", tmp_path / name)
+    code, stdout, err = command(edit.main, *args)
+    assert code == 1 and one_line(err) and not stdout
+
+
 def test_the_list_of_edits(command, toy):
     code, out, _ = command(edit.main, "--list")
     assert code == 0 and "smile" in out and "-3 to +3" in out
@@ -230,6 +244,7 @@ def test_the_list_of_edits(command, toy):
         (["--grid", "smile=0:1"], "two ranges"),
         (["--grid", "smile=0:1,smile=0:1"], "both directions"),
         (["--recipe", "{tmp}/nothing.json"], "recipe"),
+        (["--set", "smile=1", "--out", "{tmp}/result.bmp"], "use one of .png"),
         ([], "Nothing to do"),
     ],
 )
