@@ -81,6 +81,7 @@ def batch(
     from editing import session
 
     editor = session.Editor(device=inverting.check_device(device))
+    editor.check(options["method"], detector)
     pinned = session.pin(plan.recipe, editor.catalogue)
     with console.step_bar("photos") as bar:
         report = run(jobs, out, pinned, editor, options, settings, keep_inversions, bar)

@@ -121,8 +121,7 @@ def test_in_inside_of_out_and_a_link_back_are_safe(command, toy, album, tmp_path
     nested = tmp_path / "in" / "in" / "a.png"  # in/in/a.png would be the result of in/a.png with --out in
     write_photo(nested, 5)
     content = nested.read_bytes()
-    code, _, _ = go(command, album / "in", album)
-    assert code == 1 or nested.read_bytes() == content
+    go(command, album / "in", album)
     assert nested.read_bytes() == content
     (tmp_path / "link").symlink_to(album, target_is_directory=True)
     code, _, stderr = go(command, album, tmp_path / "link")
@@ -159,6 +158,8 @@ def test_names_that_would_collide_are_kept_apart(tmp_path):
         (["{tmp}/in"], "Nothing to do"),
         (["{tmp}/in", "--set", "smlie=1"], "did you mean smile"),
         (["{tmp}/in", "--set", "smile=nan"], "finite"),
+        (["{tmp}/in", "--set", "smile=1", "--method", "tume"], "did you mean tune"),
+        (["{tmp}/in", "--set", "smile=1", "--detector", "cmm"], "cnn"),
         (["{tmp}/in", "--set", "smile=1", "--format", "pngg"], "did you mean png"),
         (["{tmp}/in", "--recipe", "{tmp}/in/notes.txt"], "neither a recipe"),
         (["{tmp}/in", "--set", "smile=1", "--out", "{tmp}/in/notes.txt"], "is a file"),
