@@ -9,6 +9,7 @@ stands beside every figure of seconds.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,17 +48,39 @@ def evaluate(
     photos = [folder] if folder.is_file() else sorted(find_photos(folder, folder / ".none"))[:limit]
     if not photos:
         raise UsageError(f"There are no photos in {folder}.")
+    if sheet:
+        check_sheet(sheet)
     editor = session.Editor(device=inverting.check_device(device))
+    editor.check(method)
     options = {"method": method, "budget": inverting.make_budget(steps, budget), "seed": seed, "aligned": aligned}
     rows, inversions = measure(editor, photos, options)
     result = summary(rows) | {"method": method, "budget": budget, "render_seconds": render_seconds(editor.generator)}
     if edits and inversions:
         result["editability"] = editability_of(editor, inversions)
+    print(json.dumps(finite(result | {"photos": rows}), indent=1) if as_json else table(result, rows))
     if sheet and inversions:
         contact_sheet(editor, inversions, sheet)
-    print(json.dumps(result | {"photos": rows}, indent=1) if as_json else table(result, rows))
     if result["skipped"]:
-        raise typer.Exit(1)
+        raise WplusError(f"{result['skipped']} of {len(rows)} photos could not be measured; the table says why.")
+
+
+def finite(value):
+    """The same with None for every number that is not finite: JSON has no name for those."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def check_sheet(path: Path) -> None:
+    """UsageError or WplusError, before anything slow starts, if no picture can be written there."""
+    from editing.faces.saving import FORMATS
+    from editing.output import make_folder
+
+    if path.suffix.lower() not in FORMATS:
+        raise UsageError(f"Cannot write a picture as '{path.name}': use one of {', '.join(FORMATS)}.")
+    make_folder(path.parent)
 
 
 def measure(editor, photos: Sequence[Path], options: dict) -> tuple[list[dict], list]:
@@ -73,8 +96,6 @@ def measure(editor, photos: Sequence[Path], options: dict) -> tuple[list[dict], 
             start = time.perf_counter()
             try:
                 inversion = editor.set_photo(path, **options)
-            except UsageError:
-                raise
             except WplusError as error:
                 rows.append({"photo": path.name, "error": str(error)})
                 continue
@@ -131,8 +152,11 @@ def contact_sheet(editor, inversions: list, path: Path, size: int = 224) -> None
     import numpy as np
     from PIL import Image
 
+    from editing import provenance
     from editing.editability import EDITS
+    from editing.faces import photo as pictures
     from editing.session import to_rgb
+    from editing.types import Recipe
 
     rows = []
     for photo, inversion in inversions:
@@ -140,7 +164,7 @@ def contact_sheet(editor, inversions: list, path: Path, size: int = 224) -> None
         images = [editor.targets[0].crop, editor.reconstruction()]
         images += [editor.render({name: strength}) for name, strength in EDITS]
         rows.append(np.hstack([np.asarray(Image.fromarray(to_rgb(i)).resize((size, size))) for i in images]))
-    Image.fromarray(np.vstack(rows)).save(path)
+    provenance.save(pictures.from_rgb(np.vstack(rows)), path, Recipe(), sidecar=False)
 
 
 def table(result: dict, rows: list[dict]) -> str:
