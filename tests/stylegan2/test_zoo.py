@@ -284,6 +284,8 @@ def test_the_command_line(shop, capsys):
 
 def test_clear_shows_and_deletes_only_its_own(shop, capsys):
     zoo.fetch()
+    (zoo.home() / zoo.REFERENCE).mkdir()
+    (zoo.home() / zoo.REFERENCE / "editability-0.json").write_text("{}")  # what `editing.evaluate` keeps there
     (zoo.home() / "mine.txt").write_text("not the zoo's")
     (zoo.home() / "weights" / "mine.bin").write_text("not the zoo's either")
     code, out, err = call(capsys, "clear")
