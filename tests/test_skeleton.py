@@ -59,7 +59,7 @@ def test_every_package_is_shipped_with_its_data():
     for package in include:
         assert (ROOT / package.rstrip("*") / "__init__.py").exists()
     shipped = setup()["options.package_data"]
-    for data in ROOT.glob("*/**/*.safetensors"):
+    for data in (file for kind in ("safetensors", "json") for file in ROOT.glob(f"*/**/*.{kind}")):
         if data.relative_to(ROOT).parts[0] in {name.rstrip("*") for name in include}:
             owners = [p for p in shipped if (ROOT / p.replace(".", "/")) in data.parents]
             assert any(data.match(pattern) for p in owners for pattern in shipped[p].replace(" ", "").split(",")), data

@@ -1,7 +1,7 @@
 """Budgets, progress and the few things that every strategy does alike.
 
 A strategy is `invert(generator, image, *, callback=None, seed=0, budget=Budget()) -> Inversion`.  A time
-budget is turned into a step count by timing two steps, and that count is what is recorded: with it, the
+budget is turned into a step count by timing three steps, and that count is what is recorded: with it, the
 same device, dtype and thread count, the result can be had again exactly.
 """
 
