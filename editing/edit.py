@@ -230,7 +230,7 @@ def bring(
 ) -> None:  # fmt: skip
     """Have every face of the plan in the editor: from --inversion, from an earlier one in `folder`, or inverted now."""
     from editing.faces import photo as photos
-    from editing.output import make_folder
+    from editing.output import make_folder, staged
     from editing.types import Inversion
 
     photo = photos.load(img) if img else None
@@ -243,6 +243,8 @@ def bring(
     wanted = {"method": method or "tune", "seed": seed or 0}
     budget = inverting.make_budget(steps, budget)
     make_folder(folder)
+    with staged(folder):  # a folder that cannot be written is refused before the slow part
+        pass
     for face in dict.fromkeys([plan.face, *(step.face for step in plan.recipe.steps)]):
         kept = folder / f"{inverting.stem_of(photo, face)}.inversion"
         earlier = None if fresh else reusable(kept, editor, photo, **wanted, steps=steps, aligned=aligned)

@@ -106,6 +106,22 @@ def test_an_output_folder_that_cannot_be_written(command, toy, tmp_path, place):
         assert code == 1 and "Cannot" in one_line(err)
 
 
+def test_a_folder_that_may_not_be_written_is_refused_before_the_slow_part(command, toy, tmp_path, monkeypatch):
+    def forbidden(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    def never(*_, **__):
+        raise AssertionError("inverted first")
+
+    photo = write_photo(tmp_path / "a.png")
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr("editing.output.tempfile.mkdtemp", forbidden)
+    monkeypatch.setitem(toy.STRATEGIES, "tune", never)
+    for main, args in ((invert.main, []), (edit.main, ["--set", "smile=1"])):
+        code, _, err = command(main, "--img", photo, "--aligned", "--out", tmp_path / "out", *args)
+        assert code == 1 and "no permission" in one_line(err)
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")], ids=["ctrl-c", "full"])
 def test_interrupted_while_writing_leaves_nothing(command, toy, tmp_path, monkeypatch, error):
     def stop(*_, **__):
