@@ -25,7 +25,7 @@ from torch import Tensor
 from editing.faces import align, detect, paste
 from editing.faces import photo as photos
 from editing.types import Edit, Inversion, Recipe, Scene, Step, generator_sha256
-from stylegan2 import console
+from stylegan2 import console, engine
 from stylegan2.allocator import tune_allocator
 from stylegan2.errors import UsageError
 from stylegan2.generator import Generator
@@ -39,13 +39,12 @@ Progress = Callable[..., Any]
 
 def to_tensor(rgb: np.ndarray) -> Tensor:
     """sRGB (H, W, 3) uint8 -> image (1, 3, H, W) float in [-1, 1]."""
-    return torch.from_numpy(np.array(rgb, copy=True)).permute(2, 0, 1)[None].float() / 127.5 - 1
+    return engine.to_float(rgb)
 
 
 def to_rgb(image: Tensor) -> np.ndarray:
     """image (1, 3, H, W) in [-1, 1], clamped -> sRGB (H, W, 3) uint8."""
-    scaled = (image[0].detach().float().clamp(-1, 1) + 1) * 127.5
-    return scaled.round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    return engine.to_uint8(image.detach())[0]
 
 
 def whole_picture(rgb: np.ndarray) -> np.ndarray:
