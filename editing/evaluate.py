@@ -42,6 +42,8 @@ def evaluate(
 ) -> None:
     """Invert every photo of a folder and print how good the results are."""
     tune_allocator()
+    import torch
+
     from editing import session
     from editing.batch import find_photos
 
@@ -55,6 +57,7 @@ def evaluate(
     options = {"method": method, "budget": inverting.make_budget(steps, budget), "seed": seed, "aligned": aligned}
     rows, inversions = measure(editor, photos, options)
     result = summary(rows) | {"method": method, "budget": budget, "render_seconds": render_seconds(editor.generator)}
+    result |= {"seed": seed, "device": device, "threads": torch.get_num_threads()}
     if edits and inversions:
         result["editability"] = editability_of(editor, inversions)
     print(json.dumps(finite(result | {"photos": rows}), indent=1) if as_json else table(result, rows))
