@@ -292,9 +292,10 @@ class Editor:
 
     def reconstruction(self, face: int | None = None) -> Tensor:
         """What the inversion renders without any edit, (1, 3, R, R); rendered once."""
+        inversion = self.inversion(face)
         face = next(iter(self.scene.inversions)) if face is None else face
         if face not in self._reconstructions:
-            self._reconstructions[face] = synthesise(self.generator, self.inversion(face))
+            self._reconstructions[face] = synthesise(self.generator, inversion)
         return self._reconstructions[face]
 
     def render(self, edits: Recipe | Mapping[str, float], face: int | None = None) -> Tensor:

@@ -117,8 +117,9 @@ def test_unknown_names_suggest_the_nearest(editor, strength):
 
 
 def test_without_a_photo_there_is_nothing_to_edit(editor):
-    with pytest.raises(UsageError, match="set_photo"):
-        editor.render({"smile": 1})
+    for look in (editor.inversion, editor.reconstruction, lambda: editor.render({"smile": 1}), lambda: editor.edit({})):
+        with pytest.raises(UsageError, match="set_photo"):
+            look()
     opened(editor)
     with pytest.raises(UsageError):
         editor.edit(Recipe.from_strengths({"smile": 1}, face=3))
