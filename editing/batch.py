@@ -12,6 +12,7 @@ import errno
 import hashlib
 import json
 import os
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -67,7 +68,7 @@ def batch(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report on stdout.")] = False,
 ) -> None:
     """Edit every photo of a folder; exit code 1 if some failed."""
-    from editing.edit import make_plan
+    from editing.edit import beyond_safe, make_plan
 
     plan = make_plan(sets, recipe, None, None, face)
     made = plan.recipe.inversion
@@ -83,6 +84,8 @@ def batch(
     editor = session.Editor(device=inverting.check_device(device))
     editor.check(options["method"], detector)
     pinned = session.pin(plan.recipe, editor.catalogue)
+    for warning in beyond_safe(plan, editor.catalogue):
+        print(warning, file=sys.stderr)
     with console.step_bar("photos") as bar:
         report = run(jobs, out, pinned, editor, options, settings, keep_inversions, bar)
     print(json.dumps(report, indent=1) if as_json else summary(report, out))

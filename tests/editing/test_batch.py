@@ -55,6 +55,11 @@ def test_names_and_folders_are_kept_and_failures_collected(command, toy, album, 
     assert recipe.steps[0].strength == 2 and recipe.photo_sha256 == photos.load(album / "b.jpg").sha256
 
 
+def test_a_strength_outside_the_safe_range_gets_a_note(command, toy, album, tmp_path):
+    _, report, stderr = go(command, album, tmp_path / "out", "--set", "age=9")
+    assert report["done"] == 3 and "note: age=9 is outside" in stderr
+
+
 def test_the_same_pixels_as_the_editor(command, toy, album, tmp_path):
     from editing.session import Editor
 
