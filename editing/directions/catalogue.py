@@ -22,6 +22,7 @@ from torch import Tensor
 
 VECTORS = Path(__file__).with_name("catalogue.safetensors")
 FACTS = Path(__file__).with_name("catalogue.json")
+MERGED = 16  # rows of the default generator
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,13 @@ class Catalogue(Mapping[str, Direction]):
 
 
 def apply(ws: Tensor, direction: Direction, strength: float) -> Tensor:
-    """ws (B, num_ws, 512) -> a new ws with strength * vector added to the direction's rows."""
+    """ws (B, num_ws, 512) -> a new ws with strength * vector added to the direction's rows.
+
+    Rows count as in the default generator, which merges StyleGAN2's last three of 18 rows into its 16th: a
+    direction that moves that one moves all three there.
+    """
     start, end = direction.rows
+    end = ws.shape[1] if end == MERGED else end
     rows = torch.zeros(ws.shape[1], 1, dtype=ws.dtype, device=ws.device)
     rows[start:end] = strength
     return ws + rows * direction.vector.to(ws)

@@ -2,7 +2,7 @@
 
 from editing.inversion.budget import Budget
 from editing.inversion.latent import optimise, pivot
-from editing.inversion.tune import tune
+from editing.inversion.tuning import tune
 
 __all__ = ["STRATEGIES", "Budget", "optimise", "pivot", "tune"]
 

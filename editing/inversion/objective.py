@@ -67,7 +67,7 @@ def objective(image: Tensor, weights: Weights) -> Objective:
     with torch.no_grad():
         at256 = area_resize(image, 256)
         pyramid = tuple(area_resize(image, size) for size in weights.scales)
-        features = perceptual_network(device)(at256)
+        features = perceptual_network(device)(at256) if weights.perceptual else []
         points = judges.locate(to_uint8(image)[0]) if weights.identity else None
         chip = None if points is None else identity.chip_transform(points)
         descriptor = None if chip is None else identity_network(device)(identity.extract_chips(image, chip))

@@ -86,12 +86,12 @@ def _points(shape) -> np.ndarray:
 
 
 def _box(picture: np.ndarray):
-    """The box of the face nearest the middle; a half-size look first (quick), then full size, then doubled."""
+    """The box of the face nearest the middle; a half-size look first (quick), then full size."""
     import dlib
 
     half = np.ascontiguousarray(picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2])
     half = half.reshape(half.shape[0] // 2, 2, half.shape[1] // 2, 2, 3).mean((1, 3)).astype(np.uint8)
-    for image, scale, upsample in ((half, 2, 0), (np.ascontiguousarray(picture), 1, 0), (half, 2, 1)):
+    for image, scale, upsample in ((half, 2, 0), (np.ascontiguousarray(picture), 1, 0)):
         boxes = list(_detector()(image, upsample))
         if boxes:
             middle = np.array([picture.shape[1], picture.shape[0]]) / 2

@@ -25,7 +25,8 @@ def measure(landmarks: np.ndarray) -> dict[str, float]:
 
     smile: mouth width plus twice the lift of its corners over the lips' centre; mouth_open: gap of the
     inner lips; eye_open: mean aperture over width; brow_raise: brows over eyes; yaw: -1..1, positive
-    when the face looks to the picture's right; pitch: positive when it looks up; roll: degrees, clockwise;
+    when the face looks to the picture's right; pitch: 0..1, grows as it looks up
+    (about 0.45 for a level head); roll: degrees, clockwise;
     face_width: jaw width over the height from eyes to chin.
     """
     p = upright(np.asarray(landmarks, dtype=np.float64))

@@ -1,0 +1,119 @@
+"""Directions: applying them, fitting them on data with a known answer, and what the shipped catalogue promises."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from editing import directions
+from editing.directions import fit
+from editing.directions.catalogue import FACTS, Catalogue, Direction
+from editing.directions.sampling import JUDGES
+from editing.judges.judge import judge
+from stylegan2 import engine, w_statistics
+
+
+def direction(rows=(2, 5), name="one"):
+    return Direction(name, torch.linspace(-1, 1, 512), rows)
+
+
+def test_a_direction_moves_its_rows_by_its_strength_and_no_others():
+    ws = torch.randn(2, 16, 512)
+    edited = directions.apply(ws, direction(), 1.5)
+    assert torch.allclose(edited[:, 2:5] - ws[:, 2:5], (1.5 * direction().vector).expand(2, 3, 512), atol=1e-6)
+    assert torch.equal(edited[:, :2], ws[:, :2]) and torch.equal(edited[:, 5:], ws[:, 5:])
+    assert torch.equal(directions.apply(ws, direction(), 0.0), ws)
+
+
+def test_on_an_18_row_generator_the_merged_last_row_is_three():
+    ws = torch.zeros(1, 18, 512)
+    moved = directions.apply(ws, direction(rows=(8, 16)), 1.0).abs().sum(2)[0] > 0
+    assert moved.tolist() == [False] * 8 + [True] * 10
+    assert int((directions.apply(ws, direction(rows=(8, 11)), 1.0).abs().sum(2) > 0).sum()) == 3
+
+
+def test_gradients_find_the_direction_that_made_the_scores():
+    random = np.random.default_rng(0)
+    u, true = random.standard_normal((4000, 512)), random.standard_normal(512)
+    slopes = fit.gradients(u, (u @ true + random.standard_normal(4000))[:, None], ridge=1.0)[:, 0]
+    assert slopes @ true / np.linalg.norm(slopes) / np.linalg.norm(true) > 0.99
+
+
+def test_a_conditional_direction_leaves_the_others_alone_and_keeps_the_rest():
+    random = np.random.default_rng(1)
+    gradient, others = random.standard_normal(512), random.standard_normal((512, 3))
+    kept = fit.conditional(gradient, others)
+    assert np.abs(kept @ others).max() < 1e-9
+    assert kept @ gradient == pytest.approx(kept @ kept)  # it is a projection
+    assert np.array_equal(fit.conditional(gradient, others[:, :0]), gradient)
+
+
+def test_a_fitted_direction_raises_its_judge_and_not_those_it_keeps():
+    statistics, random = w_statistics.load(), np.random.default_rng(2)
+    u, true = random.standard_normal((3000, 512)), random.standard_normal((512, len(JUDGES)))
+    true[:, JUDGES.index("age")] += 0.8 * true[:, JUDGES.index("male")]  # entangled, as in life
+    table = {"w": statistics.unwhiten(torch.from_numpy(u).float()).numpy(), "scores": u @ true}
+    (age,) = (d for d in fit.fitted(table) if d.name == "age")
+    effect = (statistics.whiten(statistics.mean + age.vector).numpy()) @ true
+    by_judge = dict(zip(JUDGES, effect, strict=True))
+    assert by_judge["age"] > 0
+    assert abs(by_judge["male"]) < 0.1 * by_judge["age"]
+    assert age.vector.norm() == pytest.approx(1.0, abs=1e-5)
+
+
+def test_the_shipped_catalogue_is_sound():
+    catalogue = directions.load()
+    assert {"smile", "age", "yaw", "pitch"} <= set(catalogue) and len(catalogue) >= 20
+    for name, entry in catalogue.items():
+        assert entry.name == name and entry.vector.shape == (512,) and torch.isfinite(entry.vector).all()
+        assert 0 <= entry.rows[0] < entry.rows[1] <= 16 and entry.group and entry.description
+        low, high = entry.safe_range
+        assert low <= 0 <= high and high - low > 0, f"{name} has no safe range"
+        assert entry.drift is not None and entry.drift <= 0.6, f"{name} was not calibrated"
+        assert (entry.effect is None) == (not entry.judge)
+        if entry.source.startswith("fitted"):
+            assert entry.vector.norm() == pytest.approx(1, abs=1e-4)
+
+
+def test_entries_of_the_catalogue_are_distinct():
+    moves = []
+    for entry in directions.load().values():
+        rows = torch.zeros(16, 1)
+        rows[slice(*entry.rows)] = 1
+        moves.append((rows * entry.vector).flatten() / (rows * entry.vector).norm())
+    cosines = torch.stack(moves) @ torch.stack(moves).T
+    assert (cosines - torch.eye(len(moves))).abs().max() < 0.9
+
+
+def test_ganspace_entries_are_components_times_their_deviation():
+    statistics = w_statistics.load()
+    for entry in fit.ganspace():
+        component = int(entry.source.split()[2].rstrip(","))
+        assert entry.vector.norm() == pytest.approx(float(statistics.stdev[component]), rel=1e-4)
+
+
+def test_facts_are_plain_json_that_a_diff_can_show():
+    facts = json.loads(FACTS.read_text())
+    assert list(facts) == list(directions.load())
+    assert all(isinstance(fact["description"], str) for fact in facts.values())
+
+
+def test_a_catalogue_is_a_mapping():
+    catalogue = Catalogue([direction(name="a"), direction(name="b")])
+    assert list(catalogue) == ["a", "b"] and "a" in catalogue and "c" not in catalogue and len(catalogue) == 2
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize(
+    ("name", "strength"), [("smile", 2.0), ("age", 3.0), ("age", -3.0), ("yaw", 2.0), ("pitch", 2.0)]
+)
+def test_core_edits_move_their_judge_on_a_face_they_were_not_fitted_on(mobile, name, strength):
+    entry = directions.load()[name]
+    ws = engine.broadcast(mobile, engine.latents(mobile, [12], 0.7))
+    with torch.no_grad():
+        before, after = (
+            judge(engine.to_uint8(mobile.synthesis(code))[0]) for code in (ws, directions.apply(ws, entry, strength))
+        )
+    change = after.values[entry.judge] - before.values[entry.judge]
+    assert np.sign(change) == np.sign(strength) and abs(change) > 0.3 * abs(entry.effect * strength)
