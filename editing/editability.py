@@ -24,7 +24,8 @@ from editing.types import Inversion, generator_sha256
 from stylegan2 import engine, zoo
 from stylegan2.generator import Generator
 
-EDITS = (("smile", 2.0), ("age", 3.0), ("age", -3.0), ("yaw", 2.0), ("yaw", -2.0))
+# `tune` is regularised along smile and age (`inversion.tuning.Tune.edits`); yaw and pitch are held-out witnesses.
+EDITS = (("smile", 2.0), ("age", 3.0), ("age", -3.0), ("yaw", 2.0), ("yaw", -2.0), ("pitch", 2.0))
 SEEDS, PSI = range(64), 0.7
 DRAWS = 2000
 Changes = dict[str, list[tuple[float, float]]]  # 'smile+2' -> per face (judge before, judge after)
@@ -67,6 +68,7 @@ def _judged(generator: Generator, ws: Tensor, inversion: Inversion):
 def reference(generator: Generator, catalogue: Catalogue) -> Changes:
     """`changes` of the 64 generated faces; kept in the cache under what it depends on."""
     vectors = b"".join(catalogue[name].vector.float().numpy().tobytes() for name, _ in EDITS)
+    vectors += repr([(catalogue[name].rows, catalogue[name].judge) for name, _ in EDITS]).encode()
     key = hashlib.sha256(
         vectors + repr((EDITS, SEEDS, PSI)).encode() + generator_sha256(generator).encode()
     ).hexdigest()
@@ -98,9 +100,9 @@ def editability(photos: Changes, generated: Changes) -> dict[str, Editability]:
 
 
 def _moves(pairs: list[tuple[float, float]], sign: float, bound: float) -> np.ndarray:
-    """Signed changes of the faces that are found and not saturated."""
+    """Signed changes of the faces that are not saturated; a face that the edit destroyed counts as no change."""
     before, after = np.array(pairs, dtype=float).reshape(-1, 2).T * sign
-    return (after - before)[np.isfinite(before) & np.isfinite(after) & (before < bound)]
+    return np.nan_to_num(after - before)[np.isfinite(before) & (before < bound)]
 
 
 def _ratio(ours: np.ndarray, theirs: np.ndarray) -> Editability:

@@ -30,9 +30,8 @@ class Direction:
     """One named edit.  vector (512,) in W; rows (start, end) of ws that it moves, end exclusive.
 
     judge: the measurement it is judged by ('' where none can see it); effect: mean change of that judge
-    per unit of strength; safe_range: strengths between which the median face keeps its identity and its
-    sharpness; drift: median identity distance at the ends; leakage: standardised movement of the other
-    judges at the ends.  All measured on generated faces, see `editing.directions.calibrate`.
+    per unit of strength; safe_range: strengths between which the median face keeps its identity; drift:
+    median identity distance at the ends; leakage: standardised movement of the other judges there.  All measured on generated faces, see `editing.directions.calibrate`.
     """
 
     name: str

@@ -49,9 +49,7 @@ FITTED = (
 GANSPACE = (
     GANSpace("huge_grin", 28, (4, 6), -1, "expression", "a grin with teeth; negative: lips closed", "smile"),
     GANSpace("displeased", 36, (4, 7), 1, "expression", "lips pressed, less smile; negative: a laugh", "smile"),
-    GANSpace(
-        "in_awe", 23, (3, 6), -1, "expression", "mouth open without a smile; negative: a wide smile", "mouth_open"
-    ),
+    GANSpace("in_awe", 23, (3, 6), -1, "expression", "mouth open without a smile; negative: a wide smile"),
     GANSpace("screaming", 35, (3, 7), -1, "expression", "mouth wide open; negative: closed", "mouth_open"),
     GANSpace("eye_wrinkles", 28, (6, 8), -1, "eyes", "laughter lines at the eyes; negative: smooth"),
     GANSpace("dark_brows", 43, (6, 8), 1, "eyes", "heavier, darker brows; negative: fainter"),

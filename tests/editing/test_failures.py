@@ -34,10 +34,12 @@ importlib.import_module(sys.argv[1]).main(sys.argv[3:])
 
 
 def start(module: str, seconds: float, *args, limit: int | None = None) -> subprocess.Popen:
-    def limited():
-        import resource
+    def prepare():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a suite run in the background inherits "ignore"
+        if limit:
+            import resource
 
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
     return subprocess.Popen(
         [sys.executable, "-c", COMMAND, module, str(seconds), *map(str, args)],
@@ -45,7 +47,7 @@ def start(module: str, seconds: float, *args, limit: int | None = None) -> subpr
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=limited if limit else None,
+        preexec_fn=prepare if os.name == "posix" else None,
     )
 
 

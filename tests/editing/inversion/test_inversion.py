@@ -70,8 +70,8 @@ def test_rows_move_apart_only_after_their_share_of_the_steps(tiny, target):
     goal = objective(target, PIXELS)
     together = latent.optimise_latent(tiny, goal, replace(SMALL, rows_from=1.0), 8, Progress(None, 8, ""))
     apart = latent.optimise_latent(tiny, goal, SMALL, 8, Progress(None, 8, ""))
-    assert torch.equal(together, together[:, :1].expand_as(together))
-    assert not torch.allclose(apart, apart[:, :1].expand_as(apart))
+    assert torch.allclose(together, together[:, :1].expand_as(together), atol=1e-5)
+    assert not torch.allclose(apart, apart[:, :1].expand_as(apart), atol=1e-3)
 
 
 def test_tuning_adds_what_the_code_cannot_and_only_on_its_layers(tiny, target):
