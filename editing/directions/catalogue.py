@@ -31,7 +31,8 @@ class Direction:
 
     judge: the measurement it is judged by ('' where none can see it); effect: mean change of that judge
     per unit of strength; safe_range: strengths between which the median face keeps its identity; drift:
-    median identity distance at the ends; leakage: standardised movement of the other judges there.  All measured on generated faces, see `editing.directions.calibrate`.
+    median identity distance at the ends; leakage: standardised movement of the other judges there.
+    All measured on generated faces, see `editing.directions.calibrate`.
     """
 
     name: str
