@@ -20,7 +20,7 @@ from stylegan2.allocator import tune_allocator
 
 ROOT = Path(__file__).resolve().parent
 GALLERY = ROOT / "gallery"
-FACES = (4, 12, 33, 51)
+FACES = (19, 12, 33, 51)
 SHOWN = (("", 0), ("smile", 2), ("smile", -2), ("age", 3), ("age", -2), ("yaw", 2), ("pitch", 2), ("exposure", -5))
 EDITS = (("smile", 2), ("age", 2.5), ("age", -2), ("yaw", 2))
 
@@ -59,9 +59,9 @@ def faces(generator, catalogue) -> None:
     write(rows, "faces.webp")
 
 
-def inversion(generator, catalogue, seed: int = 7) -> None:
+def inversion(generator, catalogue, seed: int = 3) -> None:
     """A generated face as if it were a photo: itself, its inversion by `tune`, and edits of the inversion."""
-    w = engine.latents(generator, [seed], 1.0)
+    w = engine.latents(generator, [seed], 0.9)
     with torch.inference_mode():
         image = generator.synthesis(engine.broadcast(generator, w))
     found = tune(generator, image.clone(), budget=Budget(steps=93))

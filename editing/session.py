@@ -142,6 +142,10 @@ def pin(recipe: Recipe, catalogue: Catalogue) -> Recipe:
     def pinned(step: Step) -> Step:
         if step.op not in OPS:
             raise UsageError(console.unknown("operations", step.op, OPS))
+        if step.region is not None:
+            raise UsageError(
+                f"This recipe limits '{step.op}' to the region '{step.region}', which this version cannot do."
+            )
         if step.op != "latent":
             return step
         return step.model_copy(update={"direction_sha256": checked_sha256(step, catalogue)})

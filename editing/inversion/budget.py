@@ -73,8 +73,8 @@ def schedule(step: int, total: int, warm_up: float = 0.05, decay: float = 0.4) -
 
 
 def finish(generator: Generator, inversion: Inversion, image: Tensor) -> Inversion:
-    """Add the facts that every inversion records: generator, device, dtype, threads and how good it is."""
-    from editing.inversion.metrics import reconstruction_metrics
+    """Add what every inversion records: generator, device, dtype, threads, quality and distance from the prior."""
+    from editing.inversion.metrics import reconstruction_metrics, whitened_square
 
     facts = replace(
         inversion,
@@ -86,4 +86,5 @@ def finish(generator: Generator, inversion: Inversion, image: Tensor) -> Inversi
     ).compact()
     with torch.inference_mode():
         rendered = generator.synthesis(facts.ws, facts.deltas, facts.features)
-        return replace(facts, metrics=reconstruction_metrics(image, rendered))
+        metrics = reconstruction_metrics(image, rendered) | {"whitened_square": whitened_square(facts.ws)}
+    return replace(facts, metrics=metrics)

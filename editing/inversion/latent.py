@@ -93,8 +93,3 @@ def optimise_latent(generator: Generator, goal: Objective, settings: Latent, ste
         adam.step()
         progress()
     return statistics.unwhiten(u + rows).detach()
-
-
-def whitened_square(ws: Tensor) -> float:
-    """ws (1, num_ws, w_dim) -> mean squared whitened coordinate: about 1 for samples of the mapping network."""
-    return float(w_statistics.load().to(ws.device).whiten(ws).square().mean())

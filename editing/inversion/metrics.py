@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from editing.judges.judge import describe, distance
+from stylegan2 import w_statistics
 from stylegan2.engine import area_resize, to_uint8
 
 BETAS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
@@ -30,6 +31,11 @@ def ms_ssim(a: Tensor, b: Tensor) -> float:
 
 def _at_256(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return area_resize(a.float().clamp(-1, 1), 256), area_resize(b.float().clamp(-1, 1), 256)
+
+
+def whitened_square(ws: Tensor) -> float:
+    """ws (1, num_ws, w_dim) -> mean squared whitened coordinate: about 1 for samples of the mapping network."""
+    return float(w_statistics.load().to(ws.device).whiten(ws).square().mean())
 
 
 def reconstruction_metrics(image: Tensor, rendered: Tensor) -> dict[str, float]:

@@ -232,3 +232,9 @@ def test_scenes_are_values(editor):
         session.apply(scene, Recipe.from_strengths({"smile": 1}, face=1).steps[0], CATALOGUE)
     with pytest.raises(UsageError, match="operations"):
         session.apply(scene, Step(op="sketsh"), CATALOGUE)
+
+
+def test_a_region_is_refused_and_not_ignored():
+    step = Step(op="latent", parameters={"name": "smile", "strength": 1.0}, region="hair")
+    with pytest.raises(UsageError, match="hair"):
+        session.pin(Recipe(steps=(step,)), CATALOGUE)

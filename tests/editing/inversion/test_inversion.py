@@ -7,7 +7,7 @@ import torch
 
 from editing.inversion import STRATEGIES, Budget, latent, tuning
 from editing.inversion.budget import Progress, schedule
-from editing.inversion.metrics import l2, ms_ssim
+from editing.inversion.metrics import l2, ms_ssim, whitened_square
 from editing.inversion.objective import Weights, objective
 from stylegan2 import w_statistics
 from stylegan2.checkpoints import tensors_sha256
@@ -57,7 +57,7 @@ def test_a_prior_keeps_the_code_nearer_to_the_dense_part_of_w(tiny, target):
         latent.optimise_latent(tiny, goal, replace(SMALL, prior=p, row_prior=p), 25, Progress(None, 25, ""))
         for p in (0.0, 1.0)
     )
-    assert latent.whitened_square(held) < 0.5 * latent.whitened_square(free)
+    assert whitened_square(held) < 0.5 * whitened_square(free)
 
 
 def test_the_same_steps_give_the_same_code(tiny, target):
@@ -164,6 +164,7 @@ def test_every_strategy_inverts_a_generated_face_and_records_how(mobile, generat
         assert found.generator_sha256 == mobile.provenance.sha256 and found.threads > 0
         assert found.metrics["l2"] < 0.35 and 0 < found.metrics["ms_ssim"] < 1
         assert bool(found.deltas) == (name == "tune")
+        assert 0 < found.metrics["whitened_square"] <= 2
     assert tensors_sha256(mobile.state()) == before
 
 
