@@ -27,7 +27,7 @@ from editing.faces import photo as photos
 from editing.types import Edit, Inversion, Recipe, Scene, Step, generator_sha256
 from stylegan2 import console, engine
 from stylegan2.allocator import tune_allocator
-from stylegan2.errors import UsageError
+from stylegan2.errors import InversionError, UsageError
 from stylegan2.generator import Generator
 
 Catalogue = Mapping[str, Any]  # name -> Direction (editing.directions)
@@ -257,14 +257,21 @@ class Editor:
     ) -> None:
         """Go on from a saved inversion, with its photo if the result is to be put back into it.
 
-        Raises InversionError if it is of another generator, UsageError if it is of another photo.
+        Raises InversionError if it is of another generator or does not fit it, UsageError if it is of another photo.
         """
         inversion.require(self.generator.family, generator_sha256(self.generator), transfer)
         if inversion.ws.shape[1:] != (self.generator.num_ws, self.generator.w_dim):
             raise UsageError("This inversion's latent code has the wrong shape for the generator: invert again.")
+        try:
+            rendered = synthesise(self.generator, inversion.to(self.device))
+        except (ValueError, RuntimeError):
+            raise InversionError(
+                "This inversion's weight or feature offsets do not fit the generator: invert the photo again."
+            ) from None
         if photo is None:
             self.scene, self.targets, self._reconstructions = Scene(None), {}, {}
             self._keep(face, inversion, None)
+            self._reconstructions[face] = rendered
             return
         photo = self.open(photo)
         if inversion.photo_sha256 and inversion.photo_sha256 != photo.sha256:
@@ -273,6 +280,7 @@ class Editor:
             raise UsageError("The inversion does not say where in the photo its face is: invert the photo again.")
         crop = to_tensor(align.crop(photo.rgb, inversion.quad, self.generator.resolution))
         self._keep(face, inversion, Target(inversion.quad, inversion.landmarks, crop))
+        self._reconstructions[face] = rendered
 
     def _keep(self, face: int, inversion: Inversion, target: Target | None) -> None:
         self.scene = self.scene.with_inversion(face, inversion.to(self.device))

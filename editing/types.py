@@ -145,6 +145,8 @@ class Inversion:
         ws = tensors["ws"]
         if ws.ndim != 3 or ws.shape[0] != 1 or not all(torch.isfinite(t).all() for t in tensors.values()):
             raise InversionError("its latent code is damaged: invert the photo again.")
+        if not all(_sound(tensors[name], shape) for name, shape in _GEOMETRY.items() if name in tensors):
+            raise InversionError("its face geometry is damaged: invert the photo again.")
         deltas = {layer: Delta(kind, _factors(tensors, layer)) for layer, kind in facts["delta_kinds"].items()}
         stages = dict.fromkeys(name.split("/")[1] for name in tensors if name.startswith("feature/"))
         return cls(
@@ -164,6 +166,14 @@ def generator_sha256(generator: Any) -> str:
 
 
 _FACTS = ("family", "generator_sha256", "photo_sha256", "method", "steps", "seed", "device", "dtype", "threads")
+
+
+_GEOMETRY = {"quad": (4, 2), "landmarks": (68, 2)}
+
+
+def _sound(points: Tensor, shape: tuple[int, int]) -> bool:
+    """Points of the right shape that span an area, as a face does."""
+    return points.shape == shape and bool(torch.linalg.matrix_rank((points - points.mean(0)).double()) == 2)
 
 
 def _map_values(mapping: Mapping | None, change: Callable) -> dict | None:

@@ -238,3 +238,16 @@ def test_a_region_is_refused_and_not_ignored():
     step = Step(op="latent", parameters={"name": "smile", "strength": 1.0}, region="hair")
     with pytest.raises(UsageError, match="hair"):
         session.pin(Recipe(steps=(step,)), CATALOGUE)
+
+
+def test_offsets_that_do_not_fit_the_generator_are_refused_in_one_sentence():
+    class Strict(FakeGenerator):
+        def synthesis(self, ws, deltas=None, features=None, until=None):
+            return super().synthesis(ws + deltas["shift"].apply(ws[0]))
+
+    editor = session.Editor(Strict(), catalogue=CATALOGUE, strategies=STRATEGIES)
+    odd = Delta("add", (torch.zeros(1, 7),))  # a weight of (2, 4) cannot be offset by it
+    inversion = Inversion(ws=torch.zeros(1, 2, 4), family="fake-64", deltas={"shift": odd})
+    with pytest.raises(InversionError, match="do not fit the generator"):
+        editor.set_inversion(inversion)
+    assert editor.scene is None

@@ -29,8 +29,8 @@ def some_inversion(**changes) -> Inversion:
             "blocks.1": Delta("lowrank", (random(1, 3, 2), random(1, 2, 5))),
         },
         "features": {"b8": FeatureEdit(random(1, 2, 8, 8), torch.rand(1, 1, 8, 8, generator=draw), random(1, 4, 8))},
-        "quad": np.arange(8.0).reshape(4, 2) / 3,
-        "landmarks": np.arange(136.0).reshape(68, 2),
+        "quad": np.array([[0, 0], [0, 90], [90, 90], [90, 0]]) / 3,
+        "landmarks": np.random.default_rng(0).uniform(0, 90, (68, 2)),
         "photo_sha256": "b" * 64,
         "method": "tune",
         "steps": 70,
@@ -114,6 +114,13 @@ def test_truncated_and_foreign_files(tmp_path):
 def test_a_code_that_is_not_finite_is_refused(tmp_path):
     path = some_inversion(ws=torch.full((1, 4, 8), math.nan)).save(tmp_path / "x.inversion")
     with pytest.raises(InversionError, match="damaged"):
+        Inversion.load(path)
+
+
+@pytest.mark.parametrize("quad", [np.zeros((4, 2)), np.arange(8.0).reshape(4, 2), np.ones((3, 2))])
+def test_a_quad_that_spans_no_area_is_refused(tmp_path, quad):
+    path = some_inversion(quad=quad).save(tmp_path / "face.inversion")
+    with pytest.raises(InversionError, match="geometry is damaged"):
         Inversion.load(path)
 
 
