@@ -53,7 +53,7 @@ class Tune:
     still: float = 0.05
 
     def share(self, layer: Layer) -> float:
-        """The layer's part of `rate`, 0 for layers that stay as they are."""
+        """The layer's part of `rate`; a layer with 0 would stay as it is."""
         by_resolution = 1.0 if layer.resolution >= 64 else 0.3 if layer.resolution == 32 else 0.05
         return by_resolution * (DEPTHWISE_RATE if layer.kind == "depthwise" else 1.0)
 
