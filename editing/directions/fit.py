@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from editing.directions.catalogue import Catalogue, Direction, save
+from editing.directions.catalogue import Catalogue, Direction, load, save
 from editing.directions.named import FITTED, GANSPACE, Fitted
 from editing.directions.sampling import JUDGES
 from editing.directions.sampling import load as load_samples
@@ -47,10 +47,12 @@ def fitted(table: dict[str, np.ndarray], entries: tuple[Fitted, ...] = FITTED) -
     """Labelled samples (see `sampling`) -> one unit direction per entry."""
     statistics = w_statistics.load()
     u = statistics.whiten(torch.from_numpy(table["w"])).numpy()
-    scores = standardise(table["scores"])
-    slopes = gradients(u, scores)
     directions = []
     for entry in entries:
+        fits = slice(None)
+        if entry.older_than is not None:
+            fits = table["scores"][:, JUDGES.index("age")] > entry.older_than
+        slopes = gradients(u[fits], standardise(table["scores"][fits]))
         others = slopes[:, [JUDGES.index(name) for name in entry.keep]]
         gradient = conditional(slopes[:, JUDGES.index(entry.judge)], others)
         vector = torch.from_numpy(gradient).float() * statistics.stdev @ statistics.components
@@ -60,12 +62,19 @@ def fitted(table: dict[str, np.ndarray], entries: tuple[Fitted, ...] = FITTED) -
                 vector=vector / vector.norm(),
                 rows=entry.rows,
                 group=entry.group,
-                source="fitted: " + entry.judge + (", keeping " + ", ".join(entry.keep) if entry.keep else ""),
+                source=described(entry),
                 description=entry.description,
                 judge=entry.judge,
             )
         )
     return directions
+
+
+def described(entry: Fitted) -> str:
+    """How a direction was fitted, in one line."""
+    keeping = ", keeping " + ", ".join(entry.keep) if entry.keep else ""
+    older = "" if entry.older_than is None else f", on faces judged older than {entry.older_than:g}"
+    return f"fitted: {entry.judge}{keeping}{older}"
 
 
 def ganspace() -> list[Direction]:
@@ -110,13 +119,18 @@ def held_out_correlations(table: dict[str, np.ndarray]) -> dict[str, tuple[float
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="what editing.directions.sampling wrote")
-    table = load_samples(parser.parse_args().folder)
+    parser.add_argument("--only", nargs="*", help="names of directions to fit again; the others stay as they are")
+    options = parser.parse_args()
+    table = load_samples(options.folder)
     print(f"{len(table['w'])} samples; held-out correlation with the judge, ridge and SVM:")
     for name, (ridge, svm) in held_out_correlations(table).items():
         print(f"  {name:12} {ridge:5.2f} {svm:5.2f}")
-    catalogue = Catalogue([*fitted(table), *ganspace()])
-    save(catalogue)
-    print(f"{len(catalogue)} directions written; now run editing.directions.calibrate")
+    fresh = [*fitted(table), *ganspace()]
+    if options.only is not None:
+        kept = load()
+        fresh = [new if new.name in options.only or new.name not in kept else kept[new.name] for new in fresh]
+    save(Catalogue(fresh))
+    print(f"{len(fresh)} directions written; now run editing.directions.calibrate")
 
 
 if __name__ == "__main__":
