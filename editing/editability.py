@@ -12,13 +12,12 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from editing.directions import Catalogue, apply
+from editing.inversion.residual import render
 from editing.judges.judge import judge
 from editing.types import Inversion, generator_sha256
 from stylegan2 import engine, zoo
@@ -50,19 +49,18 @@ def changes(generator: Generator, inversions: Iterable[Inversion], catalogue: Ca
     """Render every edit of every inversion, and judge before and after; NaN where no face is found."""
     result: Changes = {label(*edit): [] for edit in EDITS}
     for inversion in inversions:
-        before = _judged(generator, inversion.ws, inversion)
+        before = _judged(generator, inversion)
         for name, strength in EDITS:
             direction = catalogue[name]
-            after = _judged(generator, apply(inversion.ws, direction, strength), inversion)
+            after = _judged(generator, replace(inversion, ws=apply(inversion.ws, direction, strength)))
             values = tuple(s.values[direction.judge] if s else float("nan") for s in (before, after))
             result[label(name, strength)].append(values)
         done()
     return result
 
 
-def _judged(generator: Generator, ws: Tensor, inversion: Inversion):
-    with torch.inference_mode():
-        return judge(engine.to_uint8(generator.synthesis(ws, inversion.deltas, inversion.features))[0])
+def _judged(generator: Generator, inversion: Inversion):
+    return judge(engine.to_uint8(render(generator, inversion))[0])
 
 
 def reference(generator: Generator, catalogue: Catalogue) -> Changes:

@@ -155,8 +155,9 @@ def pin(recipe: Recipe, catalogue: Catalogue) -> Recipe:
 
 def synthesise(generator: Generator, inversion: Inversion) -> Tensor:
     """Inversion -> crop (1, 3, R, R) float, about [-1, 1]."""
-    with torch.inference_mode():
-        return generator.synthesis(inversion.ws, inversion.deltas, inversion.features)
+    from editing.inversion.residual import render
+
+    return render(generator, inversion)
 
 
 # -------------------------------------------------------------------------------------------- the editor

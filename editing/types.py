@@ -11,7 +11,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +181,7 @@ def _map_values(mapping: Mapping | None, change: Callable) -> dict | None:
 
 
 def _feature_parts(edit: FeatureEdit) -> dict[str, Tensor]:
-    parts = {"residual": edit.residual, "mask": edit.mask, "base_ws": edit.base_ws, "rgb": edit.rgb}
+    parts = {part.name: getattr(edit, part.name) for part in fields(edit)}
     return {name: tensor for name, tensor in parts.items() if tensor is not None}
 
 

@@ -73,13 +73,15 @@ class FeatureEdit:
     residual (B, C, H, W) in the stage's own units; mask (B, 1, H, W) in [0, 1]; base_ws (B, num_ws,
     w_dim) is the code it was computed for.  It is a residual and not an absolute activation, so a
     later latent edit still moves the picture underneath.  `rgb` (B, 3, H, W) does the same to the
-    skip image of StyleGAN2 stages and stays None elsewhere.
+    skip image of StyleGAN2 stages and stays None elsewhere.  With a `basis` (B, C, r), residual holds
+    r maps (B, r, H, W) and the residual is basis @ maps: a few maps say nearly as much as all C.
     """
 
     residual: Tensor
     mask: Tensor
     base_ws: Tensor
     rgb: Tensor | None = None
+    basis: Tensor | None = None
 
 
 Deltas = Mapping[str, Delta]
@@ -89,7 +91,10 @@ Features = Mapping[str, FeatureEdit]
 def edit_stage(x: Tensor, stage: str, features: Features | None) -> Tensor:
     """Apply the feature edit of `stage`, if there is one, to its activation x (B, C, H, W)."""
     edit = features.get(stage) if features else None
-    return x if edit is None else x + edit.mask.to(x) * edit.residual.to(x)
+    if edit is None:
+        return x
+    residual = edit.mask.to(x) * edit.residual.to(x)
+    return x + (residual if edit.basis is None else torch.einsum("bcr,brhw->bchw", edit.basis.to(x), residual))
 
 
 def check_deltas(deltas: Deltas | None, layers: Mapping[str, Layer]) -> Deltas:

@@ -1,12 +1,16 @@
-"""Pivotal tuning (Roich et al., arXiv 2106.05744): from a good pivot, bend the generator's weights to one photo.
+"""Pivotal tuning (Roich et al., arXiv 2106.05744) and a feature residual: from a good pivot to the photo itself.
 
-    minimise over D, r   objective(G(w + r; W + D)) + row_prior * mean(u^2) + locality * objective_e(G(w_e; W + D))
+    1  w           a pivot in W (`latent.PIVOT`): it decides how well edits work
+    2  D, r        minimise objective(G(w + r; W + D)) + row_prior * mean(u^2) + locality * objective_e(G(w_e; W + D))
+    3  F           what is still missing, as a residual of one feature map (`residual.fit`)
 
-The offsets D stay with the Inversion; the generator is never touched.  Three things keep the result
-editable.  Fine layers move most and coarse ones, which carry geometry, hardly (`Tune.share`).  The code
-goes on moving a little together with the weights.  And every few steps an edited code w_e = w + s * d must
-still render what the untuned generator renders there, except where the edit changes nothing: there the
-photo's own residual stays (`moved`).  PTI asks the first half of that at random codes.
+The offsets D and the residual F stay with the Inversion; the generator is never touched.  Each part does
+what it does best: D learns the person, and an edited picture keeps it; F draws the rest of the photo and
+steps aside where an edit moves it.  Three things keep D editable.  Fine layers move most and coarse
+ones, which carry geometry, hardly (`Tune.share`).  The code goes on moving a little together with the
+weights.  And every few steps an edited code w_e = w + s * d must still render what the untuned generator
+renders there, except where the edit changes nothing: there the photo's own residual stays (`moved`).
+PTI asks the first half of that at random codes.  D is kept at a low rank; F repairs what that loses.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from editing.directions import catalogue
+from editing.inversion import residual
 from editing.inversion.budget import Budget, Callback, Progress, finish, schedule
 from editing.inversion.latent import PIVOT, Latent, latent_step_seconds, optimise_latent
 from editing.inversion.objective import Objective, Weights, objective
@@ -33,23 +38,23 @@ DEPTHWISE_RATE = 10.0  # depthwise kernels are some fifty times larger than poin
 class Tune:
     """Settings of pivotal tuning.
 
-    pivot_steps and steps: the default step counts, and how a budget is shared; rate: Adam's, for pointwise
-    weights of 64 pixels and more, times `share` for coarser ones; edits: what must go on working; every:
-    steps from one locality step to the next; still: mean change in [-1, 1] units below which a place counts
-    as untouched by an edit.
+    steps: the default counts for the pivot, the weights and the residual, and how a budget is shared; rate:
+    Adam's, for pointwise weights of 64 pixels and more, times `share` for coarser ones; rank: of what is kept
+    of a weight's offset; edits: what must go on working; every: steps from one locality step to the next;
+    still: mean change in [-1, 1] units below which a place counts as untouched by an edit.
     """
 
     pivot: Latent = PIVOT
-    pivot_steps: int = 38
-    steps: int = 48
-    rate: float = 2e-3
+    steps: tuple[int, int, int] = (38, 28, 28)
+    rate: float = 1e-3
+    rank: int = 32
     row_rate: float = 0.03
     row_prior: float = 0.01
     weights: Weights = Weights(pixel=3.0, perceptual=0.5, identity=0.3, scales=(1024, 256, 64))
     locality: float = 1.5
     locality_weights: Weights = Weights(pixel=2.0, perceptual=0.5, identity=0.0, scales=(256, 64))
     edits: tuple[tuple[str, float], ...] = (("age", 3), ("smile", 2), ("age", -3), ("smile", -2))
-    every: int = 3
+    every: int = 4
     still: float = 0.05
 
     def share(self, layer: Layer) -> float:
@@ -63,36 +68,37 @@ TUNE = Tune()
 
 def tune(generator: Generator, image: Tensor, *, callback: Callback | None = None, seed: int = 0,
          budget: Budget = Budget(), settings: Tune = TUNE) -> Inversion:  # fmt: skip
-    """Pivot, then weight offsets.  image (1, 3, R, R) RGB in [-1, 1] -> Inversion with deltas."""
-    goal = objective(image, settings.pivot.weights)
-    pivot_steps, steps = plan(generator, goal, settings, budget)
-    progress = Progress(callback, pivot_steps + steps, "tune")
-    ws = optimise_latent(generator, goal, settings.pivot, pivot_steps, progress)
-    ws, deltas = tune_weights(generator, ws, image, settings, steps, progress)
-    inversion = Inversion(ws=ws, family="", deltas=deltas, method="tune", steps=pivot_steps + steps, seed=seed)
-    return finish(generator, inversion, image)
+    """Pivot, weight offsets, residual.  image (1, 3, R, R) RGB in [-1, 1] -> Inversion with deltas and features."""
+    goal, close = objective(image, settings.pivot.weights), objective(image, settings.weights)
+    counts = plan(generator, goal, settings, budget)
+    progress = Progress(callback, sum(counts), "tune")
+    ws = optimise_latent(generator, goal, settings.pivot, counts[0], progress)
+    ws, deltas = tune_weights(generator, ws, image, close, settings, counts[1], progress)
+    features = residual.fit(generator, ws, deltas, close, counts[2], progress)
+    made = {"deltas": deltas, "features": features or None, "method": "tune", "steps": sum(counts), "seed": seed}
+    return finish(generator, Inversion(ws=ws, family="", **made), image)
 
 
-# Measured in latent steps: what a tuning step costs with its share of locality steps, and what everything costs that
-# is no step (timing, targets of the locality term, judging the result).
-TUNE_STEP_COST = 1.7
+# Measured in latent steps: what a step of each part costs (a weight step with its share of locality steps), and what
+# everything costs that is no step (timing, targets of the locality term, judging the result).
+COSTS = (1.0, 1.55, 1.05)
 OVERHEAD = 12
 
 
-def plan(generator: Generator, goal: Objective, settings: Tune, budget: Budget) -> tuple[int, int]:
-    """-> (pivot steps, tuning steps) that the budget buys here."""
-    cost = settings.pivot_steps + TUNE_STEP_COST * settings.steps
+def plan(generator: Generator, goal: Objective, settings: Tune, budget: Budget) -> tuple[int, int, int]:
+    """-> steps of the pivot, the weights and the residual that the budget buys here; each at least one."""
     if budget.seconds is not None:
-        scale = (budget.seconds / latent_step_seconds(generator, goal) - OVERHEAD) / cost
+        affordable = budget.seconds / latent_step_seconds(generator, goal) - OVERHEAD
+        scale = affordable / sum(cost * steps for cost, steps in zip(COSTS, settings.steps, strict=True))
     else:
-        scale = (budget.steps or settings.pivot_steps + settings.steps) / (settings.pivot_steps + settings.steps)
-    return max(1, round(scale * settings.pivot_steps)), max(1, round(scale * settings.steps))
+        scale = (budget.steps or sum(settings.steps)) / sum(settings.steps)
+    pivot, weights = (max(1, round(scale * steps)) for steps in settings.steps[:2])
+    return pivot, weights, max(1, round(scale * sum(settings.steps)) - pivot - weights)
 
 
-def tune_weights(generator: Generator, ws: Tensor, image: Tensor, settings: Tune, steps: int,
+def tune_weights(generator: Generator, ws: Tensor, image: Tensor, goal: Objective, settings: Tune, steps: int,
                  progress: Progress) -> tuple[Tensor, dict[str, Delta]]:  # fmt: skip
-    """Pivot ws (1, num_ws, w_dim) and target (1, 3, R, R) -> (ws moved a little, additive weight offsets)."""
-    goal = objective(image, settings.weights)
+    """Pivot ws (1, num_ws, w_dim) and target (1, 3, R, R) -> (ws moved a little, weight offsets of low rank)."""
     statistics = w_statistics.load().to(ws.device)
     layers = [layer for layer in generator.layers.values() if settings.share(layer)]
     factors = [torch.zeros(1, *layer.shape, device=ws.device, requires_grad=True) for layer in layers]
@@ -115,8 +121,16 @@ def tune_weights(generator: Generator, ws: Tensor, image: Tensor, settings: Tune
             group["lr"] = group["rate"] * schedule(step, steps, warm_up=0.1)
         adam.step()
         progress()
-    offsets = {name: Delta("add", (delta.factors[0].detach(),)) for name, delta in deltas.items()}
+    offsets = {name: compressed(delta.factors[0].detach(), settings.rank) for name, delta in deltas.items()}
     return statistics.unwhiten(pivot + rows).detach(), offsets
+
+
+def compressed(offset: Tensor, rank: int) -> Delta:
+    """An offset (1, *shape) as a Delta of that rank where this halves its size at least, else as it is."""
+    matrix = offset[0].flatten(1)
+    if 2 * rank * sum(matrix.shape) > matrix.numel():
+        return Delta("add", (offset,))
+    return Delta("lowrank", tuple(factor[None] for factor in residual.factors(matrix, rank)))
 
 
 def locality(generator: Generator, ws: Tensor, image: Tensor, settings: Tune) -> list[tuple[Tensor, Objective]]:

@@ -75,18 +75,28 @@ def test_rows_move_apart_only_after_their_share_of_the_steps(tiny, target):
 
 
 def test_tuning_adds_what_the_code_cannot_and_only_on_its_layers(tiny, target):
-    settings = replace(tuning.TUNE, weights=PIXELS, locality=0.0, row_prior=0.0, row_rate=0.0, rate=1.0)
+    settings = replace(tuning.TUNE, locality=0.0, row_prior=0.0, row_rate=0.0, rate=1.0)
     ws = broadcast(tiny, w_statistics.load().unwhiten(seeded_z([3], 512)))
     noise = torch.randn(1, *tiny.layers["layers.1.to_img"].shape, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         photo = tiny.synthesis(ws, {"layers.1.to_img": Delta("add", (0.5 * noise,))}).clone()
     goal, before = objective(photo, PIXELS), tensors_sha256(tiny.state())
-    moved, deltas = tuning.tune_weights(tiny, ws, photo, settings, 30, Progress(None, 30, ""))
+    moved, deltas = tuning.tune_weights(tiny, ws, photo, goal, settings, 30, Progress(None, 30, ""))
     assert set(deltas) == {name for name, layer in tiny.layers.items() if settings.share(layer)}
     assert torch.allclose(moved, ws, atol=1e-5)
     assert goal(tiny.synthesis(moved, deltas)) < 0.5 * goal(tiny.synthesis(ws))
     assert tensors_sha256(tiny.state()) == before
     assert not any(factor.requires_grad for delta in deltas.values() for factor in delta.factors)
+
+
+def test_offsets_are_kept_at_a_low_rank_where_that_saves_anything():
+    draw = torch.Generator().manual_seed(0)
+    exact = torch.randn(64, 3, generator=draw) @ torch.randn(3, 64, generator=draw)
+    small = tuning.compressed(exact[None], 4)
+    assert small.kind == "lowrank" and [factor.shape for factor in small.factors] == [(1, 64, 4), (1, 4, 64)]
+    assert torch.allclose(small.apply(torch.zeros(64, 64))[0], exact, atol=1e-4)
+    depthwise = torch.randn(1, 64, 1, 3, 3, generator=draw)
+    assert torch.equal(tuning.compressed(depthwise, 4).factors[0], depthwise)
 
 
 def test_fine_layers_may_move_more_than_coarse_ones(mobile):
@@ -121,11 +131,11 @@ def test_seconds_become_steps_and_more_seconds_more_steps(tiny, target, monkeypa
     assert latent.plan(tiny, goal, SMALL, Budget(seconds=60)) == 120 - latent.OVERHEAD
     assert latent.plan(tiny, goal, SMALL, Budget(steps=7)) == 7
     assert latent.plan(tiny, goal, SMALL, Budget()) == SMALL.steps
-    pivot, steps = tuning.plan(tiny, goal, tuning.TUNE, Budget(seconds=60))
-    cost = pivot + tuning.TUNE_STEP_COST * steps
+    counts = tuning.plan(tiny, goal, tuning.TUNE, Budget(seconds=60))
+    cost = sum(cost * steps for cost, steps in zip(tuning.COSTS, counts, strict=True))
     assert cost == pytest.approx(120 - tuning.OVERHEAD, abs=2)
     assert sum(tuning.plan(tiny, goal, tuning.TUNE, Budget(steps=50))) == 50
-    assert tuning.plan(tiny, goal, tuning.TUNE, Budget(seconds=0.1)) == (1, 1)
+    assert tuning.plan(tiny, goal, tuning.TUNE, Budget(seconds=0.1)) == (1, 1, 1)
 
 
 def test_the_schedule_warms_up_stays_and_decays():
@@ -163,7 +173,9 @@ def test_every_strategy_inverts_a_generated_face_and_records_how(mobile, generat
         assert (found.method, found.steps, found.family) == (name, 6, "mobilestylegan-1024")
         assert found.generator_sha256 == mobile.provenance.sha256 and found.threads > 0
         assert found.metrics["l2"] < 0.35 and 0 < found.metrics["ms_ssim"] < 1
-        assert bool(found.deltas) == (name == "tune")
+        assert bool(found.deltas) == bool(found.features) == (name == "tune")
+        in_w = bool((found.ws - found.ws[:, :1]).abs().max() < 1e-4)
+        assert in_w == (name == "pivot")
         assert 0 < found.metrics["whitened_square"] <= 2
     assert tensors_sha256(mobile.state()) == before
 

@@ -1,0 +1,96 @@
+"""A residual of one feature map: what neither the code nor the weights could say, kept where it still fits.
+
+    x' = x + gate(w_base, w) * basis @ maps        x: activation at an eighth of the picture's resolution
+
+A curl of hair or an ear-ring has no code and needs no new weights: it is there, at one place.  Adding a
+map to an intermediate activation draws it (BDInvert, Kang et al., arXiv 2108.08998; Feature-Style,
+arXiv 2202.02183).  The danger is an edit: the lips of the photo must not stay behind when the mouth
+opens.  So the residual fades where a new code changes the activations below it, and only there:
+
+    d = mean_c |x(w) - x(w_base)| / mean |x(w_base)|      gate = exp(-(d / STILL)^2)
+
+in the activation at a sixteenth of the resolution of the generator as it was loaded, d widened by a
+pixel.  StyleFeatureEditor (arXiv 2406.10601) trains a network for this; the formula needs none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from editing.inversion.budget import Progress, schedule
+from editing.inversion.objective import Objective
+from editing.types import Inversion
+from stylegan2.generator import Deltas, FeatureEdit, Features, Generator
+
+STILL = 0.3  # relative change of the activations at which a residual has faded to 1/e
+RATE = 0.05  # Adam's, in standard deviations of the activation
+RANK = 32  # maps that are kept: the L2 of a photo rises by 3% against all 256
+
+
+def stage(generator: Generator, share: int) -> str:
+    """The name of the stage at 1/share of the picture's resolution, and no coarser than the first."""
+    return f"b{max(4, generator.resolution // share)}"
+
+
+def gate(generator: Generator, base_ws: Tensor, ws: Tensor) -> Tensor:
+    """base_ws (1 or B, num_ws, w_dim), ws (B, num_ws, w_dim) -> (B, 1, h, w): 1 where a residual stays, 0 where not."""
+    with torch.no_grad():
+        before, after = (generator.synthesis(code, until=stage(generator, 16)) for code in (base_ws, ws))
+        change = (after - before).abs().mean(1, keepdim=True) / before.abs().mean((1, 2, 3), keepdim=True)
+        change = F.avg_pool2d(F.max_pool2d(change, 3, 1, 1), 3, 1, 1, count_include_pad=False)
+        return torch.exp(-((change / STILL) ** 2))
+
+
+def gated(generator: Generator, features: Features | None, ws: Tensor) -> Features | None:
+    """The feature edits as they apply at ws (1, num_ws, w_dim): unchanged at the code they were made for."""
+    return features and {name: _gated(generator, edit, ws) for name, edit in features.items()}
+
+
+def _gated(generator: Generator, edit: FeatureEdit, ws: Tensor) -> FeatureEdit:
+    if edit.base_ws.shape == ws.shape and torch.equal(edit.base_ws.to(ws), ws):
+        return edit
+    return dimmed(edit, gate(generator, edit.base_ws.to(ws), ws))
+
+
+def dimmed(edit: FeatureEdit, by: Tensor) -> FeatureEdit:
+    """The feature edit with its mask times `by` (B, 1, h, w) in [0, 1], of any size."""
+    return replace(edit, mask=edit.mask.to(by) * F.interpolate(by, edit.mask.shape[-2:], mode="bilinear"))
+
+
+def render(generator: Generator, inversion: Inversion) -> Tensor:
+    """Inversion, edited or not -> crop (1, 3, R, R) float, about [-1, 1]."""
+    with torch.inference_mode():
+        features = gated(generator, inversion.features, inversion.ws)
+        return generator.synthesis(inversion.ws, inversion.deltas, features)
+
+
+def fit(generator: Generator, ws: Tensor, deltas: Deltas | None, goal: Objective, steps: int,
+        progress: Progress) -> Features:  # fmt: skip
+    """What the rendered picture lacks, as a residual of rank RANK: {stage: FeatureEdit}; {} after no steps."""
+    if not steps:
+        return {}
+    name = stage(generator, 8)
+    with torch.no_grad():
+        activation = generator.synthesis(ws, deltas, until=name)
+    residual = torch.zeros_like(activation, requires_grad=True)
+    mask = torch.ones_like(activation[:, :1])
+    adam = torch.optim.Adam([residual], betas=(0.9, 0.99))
+    for step in range(steps):
+        adam.zero_grad(set_to_none=True)
+        goal(generator.synthesis(ws, deltas, {name: FeatureEdit(residual, mask, ws)})).backward()
+        adam.param_groups[0]["lr"] = RATE * float(activation.std()) * schedule(step, steps, warm_up=0.1)
+        adam.step()
+        progress()
+    basis, maps = factors(residual.detach()[0].flatten(1), RANK)
+    return {name: FeatureEdit(maps.view(1, -1, *residual.shape[2:]), mask, ws, basis=basis[None])}
+
+
+def factors(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """matrix (M, N) -> U (M, r), V (r, N) with U V its best approximation of that rank; U is orthonormal."""
+    _, vectors = torch.linalg.eigh(matrix @ matrix.T)  # ascending; far quicker than an SVD of a wide matrix
+    basis = vectors[:, -rank:]
+    return basis.contiguous(), basis.T @ matrix
