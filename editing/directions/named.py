@@ -2,9 +2,11 @@
 
 `keep` lists the judges a fitted direction must leave alone.  `older_than` leaves younger faces out of the
 fit: growing up and ageing are different changes, and a direction fitted to both does neither well (on
-adults +3 gave 19 years fitted to everyone, 26 fitted to adults).  GANSpace's entries are the published ones
-(component, rows [start, end) in StyleGAN2's 18-row order, sign of the published strength against our
-components) that do on a contact sheet what their name says; the others were dropped or renamed.
+adults +3 gave 19 years fitted to everyone, 26 fitted to adults).  Old faces wear glasses more often, so
+the age direction must be told to leave them alone: before that it drew a pair on nearly every man.
+GANSpace's entries are the published ones (component, rows [start, end) in StyleGAN2's 18-row order, sign
+of the published strength against our components) that do on a contact sheet what their name says; the
+others were dropped or renamed.
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ FITTED = (
     Fitted("mouth_open", "mouth_open", "expression", ("age", "male", *POSE), "an open mouth"),
     Fitted("eyes_open", "eye_open", "eyes", ("age", "male", "smile", *POSE), "eyes wider; negative: narrower", (2, 8)),
     Fitted("brows_up", "brow_raise", "expression", ("age", "male", "smile", *POSE), "raised brows", (2, 8)),
-    Fitted("age", "age", "age", ("male", "smile", *POSE), "older; negative: younger", older_than=22),
+    Fitted("age", "age", "age", ("male", "smile", "glasses", *POSE), "older; negative: younger", older_than=22),
+    Fitted("glasses", "glasses", "accessories", ("age", "male", "smile", *POSE), "glasses; negative: takes them off"),
     Fitted("masculine", "male", "gender", ("age", "smile", *POSE), "towards what the judge calls male"),
     Fitted("yaw", "yaw", "pose", ("age", "male", "smile", "roll"), "the head turns to the picture's right"),
     Fitted("pitch", "pitch", "pose", ("age", "male", "smile", *POSE), "the head tilts up; negative: down"),

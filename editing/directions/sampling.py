@@ -20,7 +20,9 @@ from stylegan2.generator import Generator
 
 SHARD = 200
 FIRST_SEED = 1_000_000
-JUDGES = ("age", "male", "smile", "mouth_open", "eye_open", "brow_raise", "yaw", "pitch", "roll", "face_width")
+JUDGES = (
+    "age", "male", "smile", "mouth_open", "eye_open", "brow_raise", "yaw", "pitch", "roll", "face_width", "glasses",
+)  # fmt: skip
 
 
 def sample_shard(generator: Generator, seeds: range, psi: float) -> dict[str, np.ndarray]:

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from editing.judges import judge as judges
+from encoders import efficientnet
 from encoders.losses import identity, perceptual
 from stylegan2 import zoo
 from stylegan2.engine import area_resize, to_uint8
@@ -52,9 +53,8 @@ class Objective:
             for size, target in zip(w.scales, self.pyramid, strict=True)
         )
         if w.perceptual:
-            loss = (
-                loss + w.perceptual * perceptual.distance(perceptual_network(image.device)(at256), self.features).mean()
-            )
+            features = perceptual.features(perceptual_network(image.device), at256)
+            loss = loss + w.perceptual * perceptual.distance(features, self.features).mean()
         if w.identity and self.chip is not None:
             chips = identity.extract_chips(image, self.chip)
             loss = loss + w.identity * (identity_network(image.device)(chips) - self.descriptor).square().sum(1).mean()
@@ -67,7 +67,7 @@ def objective(image: Tensor, weights: Weights) -> Objective:
     with torch.no_grad():
         at256 = area_resize(image, 256)
         pyramid = tuple(area_resize(image, size) for size in weights.scales)
-        features = perceptual_network(device)(at256) if weights.perceptual else []
+        features = perceptual.features(perceptual_network(device), at256) if weights.perceptual else []
         points = judges.locate(to_uint8(image)[0]) if weights.identity else None
         chip = None if points is None else identity.chip_transform(points)
         descriptor = None if chip is None else identity_network(device)(identity.extract_chips(image, chip))
@@ -75,11 +75,11 @@ def objective(image: Tensor, weights: Weights) -> Objective:
 
 
 @cache
-def perceptual_network(device: torch.device) -> perceptual.EfficientNetLite0:
+def perceptual_network(device: torch.device) -> efficientnet.EfficientNetLite0:
     """EfficientNet-Lite0 from the cache, channels_last, frozen."""
     from safetensors.torch import load_file
 
-    network = perceptual.from_state(load_file(zoo.path("efficientnet-lite0")))
+    network = efficientnet.from_state(load_file(zoo.path("efficientnet-lite0")))
     return network.to(device, memory_format=torch.channels_last)
 
 

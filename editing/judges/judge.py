@@ -15,6 +15,7 @@ import torch
 from scipy.special import logit
 
 from editing.judges import landmarks as geometry
+from editing.judges.glasses import glasses
 from encoders.losses import identity
 from stylegan2 import zoo
 
@@ -26,7 +27,7 @@ CERTAIN = 1e-4  # the gender network's probability is clipped here before its lo
 
 @dataclass(frozen=True)
 class Scores:
-    """values: judge name -> number (age in years, male in log-odds, the rest see `landmarks.measure`);
+    """values: judge name -> number (age in years, male in log-odds, the rest see `landmarks.measure` and `glasses`);
     descriptor (128,) float32, for `distance`; landmarks (68, 2) in the picture's pixels."""
 
     values: dict[str, float]
@@ -54,7 +55,8 @@ def judge(picture: np.ndarray) -> Scores | None:
     points = _points(shape68)
     age = _age(dlib.get_face_chip(picture, shape5, AGE_CHIP, CHIP_PADDING))
     male = _male(dlib.get_face_chip(picture, shape5, GENDER_CHIP, CHIP_PADDING))
-    return Scores({"age": age, "male": male, **geometry.measure(points)}, _descriptor(picture, shape68), points)
+    values = {"age": age, "male": male, **geometry.measure(points), "glasses": glasses(picture, points)}
+    return Scores(values, _descriptor(picture, shape68), points)
 
 
 def describe(picture: np.ndarray) -> np.ndarray | None:
