@@ -7,6 +7,7 @@ Writes docs/gallery/{faces,inversion,demo,catalogue}.webp, each below 300 KB.
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,20 +15,20 @@ import torch
 from PIL import Image, ImageDraw
 
 from editing import directions
-from editing.inversion import Budget, tune
+from editing.inversion import Budget, residual, tune
 from stylegan2 import checkpoints, engine, zoo
 from stylegan2.allocator import tune_allocator
 
 ROOT = Path(__file__).resolve().parent
 GALLERY = ROOT / "gallery"
 FACES = (19, 12, 33, 51)
-SHOWN = (("", 0), ("smile", 2), ("smile", -2), ("age", 3), ("age", -2), ("yaw", 2), ("pitch", 2), ("exposure", -5))
+SHOWN = (("", 0), ("smile", 2), ("smile", -2), ("age", 3), ("age", -2), ("glasses", 3), ("yaw", 2), ("pitch", 2))
 EDITS = (("smile", 2), ("age", 2.5), ("age", -2), ("yaw", 2))
 
 
-def render(generator, ws, deltas=None, size=256):
+def render(generator, ws, size=256):
     with torch.inference_mode():
-        return engine.to_uint8(engine.area_resize(generator.synthesis(ws, deltas), size))[0]
+        return engine.to_uint8(engine.area_resize(generator.synthesis(ws), size))[0]
 
 
 def labelled(picture: np.ndarray, text: str) -> np.ndarray:
@@ -64,12 +65,12 @@ def inversion(generator, catalogue, seed: int = 3) -> None:
     w = engine.latents(generator, [seed], 0.9)
     with torch.inference_mode():
         image = generator.synthesis(engine.broadcast(generator, w))
-    found = tune(generator, image.clone(), budget=Budget(steps=93))
+    found = tune(generator, image.clone(), budget=Budget(steps=94))
     tiles = [labelled(engine.to_uint8(engine.area_resize(image, 256))[0], "the face")]
-    tiles.append(labelled(render(generator, found.ws, found.deltas), "its inversion"))
-    for name, strength in EDITS:
-        code = directions.apply(found.ws, catalogue[name], strength)
-        tiles.append(labelled(render(generator, code, found.deltas), f"{name} {strength:+g}"))
+    for name, strength in ((None, 0), *EDITS):
+        edited = replace(found, ws=directions.apply(found.ws, catalogue[name], strength)) if name else found
+        picture = engine.to_uint8(engine.area_resize(residual.render(generator, edited), 256))[0]
+        tiles.append(labelled(picture, f"{name} {strength:+g}" if name else "its inversion"))
     write([tiles], "inversion.webp")
 
 

@@ -76,11 +76,19 @@ def latent_step_seconds(generator: Generator, goal: Objective) -> float:
     return step_seconds(lambda: goal(generator.synthesis(ws)))
 
 
-def optimise_latent(generator: Generator, goal: Objective, settings: Latent, steps: int, progress: Progress) -> Tensor:
-    """-> ws (1, num_ws, w_dim).  The generator is only read; gradients flow to u and r alone."""
+def optimise_latent(generator: Generator, goal: Objective, settings: Latent, steps: int, progress: Progress,
+                    start: Tensor | None = None) -> Tensor:  # fmt: skip
+    """-> ws (1, num_ws, w_dim).  The generator is only read; gradients flow to u and r alone.
+
+    start (1, num_ws, w_dim): where to begin; its rows' mean, where the settings never let rows move apart.
+    """
     statistics = w_statistics.load().to(generator.w_avg.device)
-    u = torch.zeros(1, 1, generator.w_dim, device=generator.w_avg.device, requires_grad=True)
-    rows = torch.zeros(1, generator.num_ws, generator.w_dim, device=u.device, requires_grad=True)
+    begin = torch.zeros(1, generator.num_ws, generator.w_dim, device=generator.w_avg.device)
+    if start is not None:
+        begin = statistics.whiten(start)
+    mean = begin.mean(1, keepdim=True)
+    u = mean.clone().requires_grad_(True)
+    rows = ((begin - mean) * (settings.rows_from < 1)).requires_grad_(True)
     adam = torch.optim.Adam([u, rows], betas=(0.9, 0.99))
     for step in range(steps):
         apart = step >= settings.rows_from * steps

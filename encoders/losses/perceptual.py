@@ -22,8 +22,8 @@ def features(network: EfficientNetLite0, images: Tensor) -> list[Tensor]:
 
 def distance(a: list[Tensor], b: list[Tensor]) -> Tensor:
     """Feature lists of two batches -> mean distance per image (B,): unit-normalised channels, squared difference."""
-    return sum((_unit(x) - _unit(y)).square().sum(1).mean((1, 2)) for x, y in zip(a, b, strict=True)) / len(a)
+    return sum((unit(x) - unit(y)).square().sum(1).mean((1, 2)) for x, y in zip(a, b, strict=True)) / len(a)
 
 
-def _unit(x: Tensor) -> Tensor:
+def unit(x: Tensor) -> Tensor:
     return x * torch.rsqrt(x.square().sum(1, keepdim=True) + 1e-8)

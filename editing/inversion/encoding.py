@@ -1,0 +1,61 @@
+"""Inversion by an encoder: one forward pass, and that pass as the start of an optimisation.
+
+`encoder` runs the shipped compact e4e (`encoders.compact`); every further pass (ReStyle, arXiv 2104.02699)
+looks at what the last one rendered to and corrects it, and the best answer is kept.  `encoder+optimise`
+begins `optimise` there instead of at the mean face (Zhu et al., arXiv 2004.00049, did so first).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from editing.inversion.budget import Budget, Callback, Progress, finish
+from editing.inversion.latent import OPTIMISE, optimise_latent, plan
+from editing.inversion.objective import objective
+from editing.types import Inversion
+from encoders import compact
+from stylegan2.errors import WplusError
+from stylegan2.generator import Generator
+
+PASSES = 5  # by default, and at most: later ones change nothing that can be seen
+WARM = replace(OPTIMISE, rows_from=0.0)  # the rows are apart from the start
+
+
+def encoder(generator: Generator, image: Tensor, *, callback: Callback | None = None, seed: int = 0,
+            budget: Budget = Budget()) -> Inversion:  # fmt: skip
+    """image (1, 3, R, R) RGB in [-1, 1] -> Inversion in W+.  A step of the budget is a pass."""
+    passes = PASSES if budget.steps is None else min(budget.steps, PASSES)
+    ws = compact.encode(network(generator), generator, image, passes)
+    Progress(callback, 1, "encoder")()
+    made = {"method": "encoder", "steps": passes, "seed": seed}
+    return finish(generator, Inversion(ws=ws, family="", **made), image)
+
+
+def encoder_optimise(generator: Generator, image: Tensor, *, callback: Callback | None = None, seed: int = 0,
+                     budget: Budget = Budget()) -> Inversion:  # fmt: skip
+    """The encoder's answer, optimised further.  image (1, 3, R, R) RGB in [-1, 1] -> Inversion in W+."""
+    goal = objective(image, WARM.weights)
+    steps = plan(generator, goal, WARM, budget)
+    start = compact.encode(network(generator), generator, image, PASSES)
+    ws = optimise_latent(generator, goal, WARM, steps, Progress(callback, steps, "encoder+optimise"), start)
+    made = {"method": "encoder+optimise", "steps": steps, "seed": seed}
+    return finish(generator, Inversion(ws=ws, family="", **made), image)
+
+
+def network(generator: Generator) -> compact.CompactEncoder:
+    """The shipped encoder, on the generator's device.  WplusError for a generator that it was not trained for."""
+    if (generator.num_ws, generator.w_dim) != (16, 512):
+        raise WplusError(
+            f"The shipped encoder gives 16 rows of 512 numbers, and this generator takes {generator.num_ws} of "
+            f"{generator.w_dim}: use another method."
+        )
+    return _shipped(generator.w_avg.device)
+
+
+@cache
+def _shipped(device: torch.device) -> compact.CompactEncoder:
+    return compact.load().to(device, memory_format=torch.channels_last)

@@ -1,0 +1,103 @@
+"""The compact encoder: what a new one answers, its stages and passes, and what its loader refuses."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from encoders import compact
+from stylegan2 import w_statistics
+from stylegan2.engine import area_resize
+from stylegan2.errors import CheckpointError
+from tests.encoders import toys
+
+
+@pytest.fixture(scope="module")
+def generator():
+    return toys.generator()
+
+
+@pytest.fixture
+def encoder(generator):
+    """One with drawn heads: a new one answers 0 to everything."""
+    encoder, rng = compact.start(toys.image_network(), generator), torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for layer in (encoder.seen, encoder.code, *encoder.offsets):
+            layer.weight.copy_(torch.randn(layer.weight.shape, generator=rng) * 0.05)
+    return encoder.eval()
+
+
+def pictures(count=2, size=128):
+    return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(3)) * 2 - 1
+
+
+def test_a_new_encoder_answers_with_the_mean_face(generator):
+    encoder = compact.start(toys.image_network(), generator)
+    ws = compact.encode(encoder, generator, pictures())
+    assert torch.allclose(ws, w_statistics.load().mean.expand_as(ws), atol=1e-6)
+    shown = area_resize(generator.synthesis(ws[:1]), compact.SIZE).clamp(-1, 1)
+    assert (compact.mean_face(encoder) - shown).abs().max() < 1 / 127
+
+
+def test_it_is_small_enough():
+    with torch.device("meta"):
+        assert sum(p.numel() for p in compact.CompactEncoder().parameters()) < 15e6
+
+
+def test_offsets_take_part_one_after_the_other(encoder):
+    photo = pictures()
+    whole = encoder(photo, -photo)
+    for stage in range(encoder.num_ws):
+        rows = encoder(photo, -photo, stage)
+        assert torch.equal(rows[:, : stage + 1], whole[:, : stage + 1])
+        assert torch.equal(rows[:, stage + 1 :], whole[:, :1].expand_as(rows[:, stage + 1 :]))
+    assert not torch.equal(whole[:, 0], whole[:, 1])
+
+
+def test_every_pass_adds_to_the_last_and_sees_what_it_rendered_to(encoder, generator):
+    photo, statistics = area_resize(pictures(), compact.SIZE), w_statistics.load()
+    with torch.no_grad():
+        first = encoder(photo, compact.mean_face(encoder).expand_as(photo))
+        rendered = area_resize(generator.synthesis(statistics.unwhiten(first)), compact.SIZE)
+        second = first + encoder(photo, rendered)
+    assert torch.allclose(compact.encode(encoder, generator, photo, 1), statistics.unwhiten(first), atol=1e-5)
+    assert torch.allclose(compact.encode(encoder, generator, photo, 2), statistics.unwhiten(second), atol=1e-5)
+    assert (second - first).abs().mean() > 1e-4
+
+
+def test_a_picture_is_encoded_alike_alone_and_in_a_batch(encoder, generator):
+    together = compact.encode(encoder, generator, pictures(3), 2)
+    assert torch.allclose(together[1:2], compact.encode(encoder, generator, pictures(3)[1:2], 2), atol=1e-4)
+
+
+def test_what_is_saved_can_be_loaded_and_answers_alike(encoder, generator, tmp_path):
+    save_file(compact.state(encoder), tmp_path / "encoder.safetensors")
+    loaded = compact.load(tmp_path / "encoder.safetensors")
+    ours, theirs = (compact.encode(e, generator, pictures()) for e in (encoder, loaded))
+    assert (ours - theirs).abs().max() < 0.02 * ours.std()
+    assert not loaded.training and not any(p.requires_grad for p in loaded.parameters())
+    assert torch.equal(loaded.mean_face, encoder.mean_face)
+
+
+def test_another_file_is_refused_in_one_line(encoder, tmp_path):
+    good = compact.state(encoder)
+    cases = {
+        "is missing": {k: v for k, v in good.items() if k != "code.weight"},
+        "has the shape": good | {"code.bias": torch.zeros(3)},
+        "not finite": good | {"code.bias": torch.full((512,), float("nan"))},
+        "not a compact encoder": {"input": torch.zeros(1, 512, 4, 4)},
+    }
+    for number, (message, state) in enumerate(cases.items()):
+        save_file(state, tmp_path / f"{number}.safetensors")
+        with pytest.raises(CheckpointError, match=message) as caught:
+            compact.load(tmp_path / f"{number}.safetensors")
+        assert "\n" not in str(caught.value)
+    for name, content in {"text": b"hello, this is not a file of weights", "empty": b""}.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(CheckpointError, match="cannot be read"):
+            compact.load(tmp_path / name)
+    whole = (tmp_path / "0.safetensors").read_bytes()
+    (tmp_path / "cut").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        compact.load(tmp_path / "cut")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        compact.load(tmp_path / "nothing")
