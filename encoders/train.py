@@ -75,24 +75,25 @@ class Settings:
 
 
 class Data:
-    """The samples of a folder: batches by number, so that any run can go on anywhere."""
+    """The samples of some folders: batches by number, so that any run can go on anywhere."""
 
-    def __init__(self, generator: Generator, folder: Path, size: int, seed: int) -> None:
-        self.shards, first, recipe = samples.read(folder)
+    def __init__(self, generator: Generator, folders: list[Path], size: int, seed: int) -> None:
+        statistics, codes = w_statistics.load(), []
+        self.shards: list[np.ndarray] = []
+        self.earlier: list[dict[str, np.ndarray] | None] = []
+        for folder in folders:
+            shards, first, recipe = samples.read(folder)
+            for start, shard in zip(first, shards, strict=True):
+                ws = samples.codes(generator, range(start, start + len(shard)), recipe).cpu()
+                codes.append(statistics.whiten(ws).half())
+                path = folder / "earlier" / f"{start}.npz"
+                self.earlier.append(dict(np.load(path)) if path.exists() else None)
+                self.shards.append(shard)
         if len(self.shards) <= HELD_OUT:
-            raise UsageError(f"{folder} holds {len(self.shards)} shards; training needs at least {HELD_OUT + 1}.")
-        statistics = w_statistics.load()
-        with torch.no_grad():
-            ws = [samples.codes(generator, range(start, start + len(shard)), recipe).cpu()
-                  for start, shard in zip(first, self.shards, strict=True)]  # fmt: skip
-        self.codes = torch.cat([statistics.whiten(code).half() for code in ws])
-        self.folder, self.size, self.seed, self.first = folder, size, seed, first
-        self.held_out = HELD_OUT * len(self.shards[0])
-        self.earlier = [self._earlier(start) for start in first]
-
-    def _earlier(self, start: int):
-        path = self.folder / "earlier" / f"{start}.npz"
-        return dict(np.load(path)) if path.exists() else None
+            raise UsageError(f"There are {len(self.shards)} shards of samples; training needs {HELD_OUT + 1} or more.")
+        self.codes, self.size, self.seed = torch.cat(codes), size, seed
+        self.places = [(shard, row) for shard, rows in enumerate(self.shards) for row in range(len(rows))]
+        self.held_out = sum(len(shard) for shard in self.shards[:HELD_OUT])
 
     def __len__(self) -> int:
         return len(self.codes) - self.held_out
@@ -106,19 +107,19 @@ class Data:
 
     def pictures(self, indices: np.ndarray) -> Tensor:
         """-> (B, 3, size, size) in [-1, 1]"""
-        count = len(self.shards[0])
-        stack = np.stack([self.shards[i // count][i % count] for i in indices])
+        stack = np.stack([self.shards[shard][row] for shard, row in (self.places[index] for index in indices)])
         return engine.area_resize(engine.to_float(stack), self.size)
 
     def starts(self, indices: np.ndarray, number: int, mean: Tensor) -> tuple[Tensor, Tensor]:
         """Where the encoder starts from -> codes (B, num_ws, w_dim) whitened, their pictures (B, 3, size, size)."""
-        random, count = np.random.default_rng((self.seed, 1, number)), len(self.shards[0])
+        random = np.random.default_rng((self.seed, 1, number))
         codes, pictures = torch.zeros(len(indices), *self.codes.shape[1:]), mean.repeat(len(indices), 1, 1, 1)
         for place, index in enumerate(indices):
-            earlier = self.earlier[index // count]
+            shard, row = self.places[index]
+            earlier = self.earlier[shard]
             if earlier is not None and random.random() < 0.5:
-                codes[place] = torch.from_numpy(earlier["u"][index % count].astype(np.float32))
-                picture = engine.to_float(earlier["pictures"][index % count])
+                codes[place] = torch.from_numpy(earlier["u"][row].astype(np.float32))
+                picture = engine.to_float(earlier["pictures"][row])
                 pictures[place] = engine.area_resize(picture, self.size)[0]
         return codes, pictures
 
@@ -128,7 +129,7 @@ def train(generator: Generator, network: EfficientNetLite0, options: argparse.Na
     """The loop: batches by number until `settings.images` were seen; saves every `options.save` seconds."""
     device = generator.w_avg.device
     statistics, data = w_statistics.load().to(device), Data(generator, options.samples, settings.size, settings.seed)
-    metric = look_metric(generator, network, settings, options.samples).to(device)
+    metric = look_metric(generator, network, settings, options.samples[0]).to(device)
     run = Run(options.out, generator, network, settings, device)
     encoder = run.encoder
     model = torch.nn.parallel.DistributedDataParallel(encoder) if world > 1 else encoder
@@ -349,7 +350,7 @@ def distributed(device: str) -> tuple[int, int, torch.device]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--samples", type=Path, required=True, help="what encoders.samples wrote")
+    parser.add_argument("--samples", type=Path, nargs="+", required=True, help="what encoders.samples wrote")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; a run that is there goes on")
     parser.add_argument("--photos", type=Path, help="aligned crops of real photos, used without labels")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")

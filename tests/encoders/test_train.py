@@ -11,6 +11,8 @@ from PIL import Image
 
 from encoders import compact, restyle, samples, train
 from encoders.losses.identity import FaceDescriptor
+from stylegan2 import w_statistics
+from stylegan2.engine import area_resize, to_float
 from stylegan2.errors import UsageError
 from tests.encoders import toys
 
@@ -30,7 +32,7 @@ def folder(parts, tmp_path, monkeypatch):
 
 
 def options(folder, out="run", **changes):
-    named = {"samples": folder / "samples", "out": folder / out, "photos": None, "minutes": None, "save": 1e9}
+    named = {"samples": [folder / "samples"], "out": folder / out, "photos": None, "minutes": None, "save": 1e9}
     return argparse.Namespace(**named | changes)
 
 
@@ -39,13 +41,24 @@ def weights(folder, out="run"):
 
 
 def test_every_epoch_shows_every_sample_once_and_never_the_held_out(parts, folder):
-    data = train.Data(parts[0], folder / "samples", 128, 0)
+    data = train.Data(parts[0], [folder / "samples"], 128, 0)
     assert len(data) == 12
     epochs = np.concatenate([data.indices(4, number) for number in range(6)]).reshape(2, 12)
     assert all(sorted(epoch) == list(range(6, 18)) for epoch in epochs) and list(epochs[0]) != list(epochs[1])
-    assert np.array_equal(data.indices(4, 5), train.Data(parts[0], folder / "samples", 128, 0).indices(4, 5))
+    assert np.array_equal(data.indices(4, 5), train.Data(parts[0], [folder / "samples"], 128, 0).indices(4, 5))
     picture = data.pictures(np.array([7]))
     assert picture.shape == (1, 3, 128, 128) and picture.std() > 0.05
+
+
+def test_folders_of_other_recipes_join(parts, folder, monkeypatch):
+    monkeypatch.setattr(samples, "SHARD", 4)
+    samples.write(parts[0], folder / "more", 4, 900, samples.Recipe((0.8, 0.8), 0.0, 0.0))
+    data = train.Data(parts[0], [folder / "samples", folder / "more"], 128, 0)
+    assert len(data) == 16 and data.codes.shape == (22, 6, 512)
+    expected = samples.read(folder / "more")[0][0][1]
+    assert torch.equal(data.pictures(np.array([19])), area_resize(to_float(expected), 128))
+    w = samples.codes(parts[0], range(901, 902), samples.Recipe((0.8, 0.8), 0.0, 0.0))
+    assert torch.allclose(data.codes[19].float(), w_statistics.load().whiten(w)[0], atol=0.02)
 
 
 def test_training_is_repeatable_and_lowers_its_losses(parts, folder):
@@ -102,7 +115,7 @@ def test_half_of_the_batches_start_from_an_earlier_answer(parts, folder):
         answer = restyle.answers(encoder, generator, np.asarray(shard), start)
         assert answer["u"].shape == (6, 6, 512) and answer["pictures"].shape == (6, 256, 256, 3)
         np.savez(folder / "samples" / "earlier" / f"{start}.npz", **answer)
-    data, mean = train.Data(generator, folder / "samples", 128, 0), compact.mean_face(encoder, 128)
+    data, mean = train.Data(generator, [folder / "samples"], 128, 0), compact.mean_face(encoder, 128)
     drawn = [data.starts(np.arange(6, 18), number, mean) for number in range(10)]
     later = torch.stack([codes.abs().amax((1, 2)) > 0 for codes, _ in drawn])
     assert 0.35 < later.float().mean() < 0.65
@@ -115,5 +128,5 @@ def test_half_of_the_batches_start_from_an_earlier_answer(parts, folder):
 def test_too_few_samples_are_refused(parts, tmp_path, monkeypatch):
     monkeypatch.setattr(samples, "SHARD", 6)
     samples.write(parts[0], tmp_path / "samples", 6, 0)
-    with pytest.raises(UsageError, match="at least 2"):
+    with pytest.raises(UsageError, match="needs 2 or more"):
         train.train(*parts, options(tmp_path), SETTINGS)

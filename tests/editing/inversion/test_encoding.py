@@ -1,0 +1,71 @@
+"""The encoder as a strategy: passes, warm starts, and a generator that it does not fit."""
+
+import pytest
+import torch
+
+from editing.inversion import Budget, encoding, latent
+from editing.inversion.budget import Progress
+from editing.inversion.objective import Weights, objective
+from encoders import compact
+from stylegan2 import w_statistics
+from stylegan2.engine import broadcast
+from stylegan2.errors import Cancelled, WplusError
+from stylegan2.generator import seeded_z
+from tests.encoders import toys
+
+PIXELS = Weights(pixel=1.0, perceptual=0.0, identity=0.0, scales=(32, 8))
+
+
+@pytest.fixture(scope="module")
+def generator():
+    return toys.generator()
+
+
+@pytest.fixture
+def encoder(generator, monkeypatch):
+    """One whose answer is a code a little off the mean, whatever it sees."""
+    encoder = compact.start(toys.image_network(), generator).eval().requires_grad_(False)
+    encoder.code.bias.fill_(0.1)
+    monkeypatch.setattr(encoding, "network", lambda _: encoder)
+    return encoder
+
+
+def picture(generator):
+    w = w_statistics.load().unwhiten(seeded_z([3], 512))
+    return generator.synthesis(broadcast(generator, w)).detach()
+
+
+def test_a_step_is_a_pass(generator, encoder):
+    statistics, image = w_statistics.load(), picture(generator)
+    for steps, passes in ((1, 1), (3, 3), (99, encoding.PASSES)):
+        found = encoding.encoder(generator, image, budget=Budget(steps=steps))
+        assert found.method == "encoder" and found.steps == passes and found.ws.shape == (1, 6, 512)
+        assert statistics.whiten(found.ws).mean().item() == pytest.approx(0.1 * passes, abs=1e-3)
+    assert encoding.encoder(generator, image).steps == encoding.PASSES
+
+
+def test_an_optimisation_begins_where_it_is_told(generator):
+    statistics, goal = w_statistics.load(), objective(picture(generator), PIXELS)
+    start = statistics.unwhiten(torch.randn(1, 6, 512, generator=torch.Generator().manual_seed(0)))
+    still = latent.Latent(rate=0.0, rows_from=0.0, weights=PIXELS)
+    found = latent.optimise_latent(generator, goal, still, 2, Progress(None, 2, ""), start)
+    assert torch.allclose(found, start, atol=1e-4)
+    together = latent.Latent(rate=0.0, rows_from=1.0, weights=PIXELS)
+    found = latent.optimise_latent(generator, goal, together, 2, Progress(None, 2, ""), start)
+    assert torch.allclose(found, start.mean(1, keepdim=True).expand_as(start), atol=1e-4)
+
+
+def test_optimising_from_the_encoder_improves_its_answer_and_can_be_cancelled(generator, encoder, monkeypatch):
+    monkeypatch.setattr(encoding, "WARM", latent.Latent(rows_from=0.0, weights=PIXELS))
+    image = picture(generator)
+    alone = encoding.encoder(generator, image)
+    further = encoding.encoder_optimise(generator, image, budget=Budget(steps=20))
+    assert further.method == "encoder+optimise" and further.steps == 20
+    assert further.metrics["l2"] < alone.metrics["l2"]
+    with pytest.raises(Cancelled):
+        encoding.encoder_optimise(generator, image, budget=Budget(steps=20), callback=lambda *_: False)
+
+
+def test_a_generator_with_other_rows_is_refused(generator):
+    with pytest.raises(WplusError, match="16 rows of 512 numbers, and this generator takes 6"):
+        encoding.network(generator)
