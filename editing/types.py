@@ -112,9 +112,10 @@ class Inversion:
                 tensors[name] = torch.from_numpy(np.array(getattr(self, name), dtype=np.float64))
         facts = {"version": VERSION, "software": SOFTWARE, "delta_kinds": deltas, "metrics": dict(self.metrics)}
         facts |= {name: getattr(self, name) for name in _FACTS}
-        content = save(
-            {name: t.detach().cpu().contiguous() for name, t in tensors.items()}, {"wplus": json.dumps(facts)}
-        )
+        apart = {  # a copy of each: safetensors refuses tensors that share memory, as ws and a feature's base_ws do
+            name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()
+        }
+        content = save(apart, {"wplus": json.dumps(facts)})
         write_atomically(path, content, mode=0o600)
         return Path(path)
 

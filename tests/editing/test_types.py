@@ -28,7 +28,10 @@ def some_inversion(**changes) -> Inversion:
             "blocks.0/odd name": Delta("add", (random(1, 3, 3, 1, 1),)),
             "blocks.1": Delta("lowrank", (random(1, 3, 2), random(1, 2, 5))),
         },
-        "features": {"b8": FeatureEdit(random(1, 2, 8, 8), torch.rand(1, 1, 8, 8, generator=draw), random(1, 4, 8))},
+        "features": {
+            "b8": FeatureEdit(random(1, 2, 8, 8), torch.rand(1, 1, 8, 8, generator=draw), random(1, 4, 8)),
+            "b16": FeatureEdit(random(1, 2, 8, 8), torch.ones(1, 1, 8, 8), random(1, 4, 8), basis=random(1, 6, 2)),
+        },
         "quad": np.array([[0, 0], [0, 90], [90, 90], [90, 0]]) / 3,
         "landmarks": np.random.default_rng(0).uniform(0, 90, (68, 2)),
         "photo_sha256": "b" * 64,
@@ -50,6 +53,10 @@ def assert_same(a: Inversion, b: Inversion) -> None:
     for stage in a.features or {}:
         assert torch.equal(a.features[stage].residual, b.features[stage].residual)
         assert torch.equal(a.features[stage].mask, b.features[stage].mask)
+        assert torch.equal(a.features[stage].base_ws, b.features[stage].base_ws)
+        assert (a.features[stage].basis is None) == (b.features[stage].basis is None)
+        if a.features[stage].basis is not None:
+            assert torch.equal(a.features[stage].basis, b.features[stage].basis)
     assert np.array_equal(a.quad, b.quad) and np.array_equal(a.landmarks, b.landmarks)
     plain = ("family", "generator_sha256", "photo_sha256", "method", "steps", "seed", "device", "dtype", "threads")
     assert all(getattr(a, name) == getattr(b, name) for name in (*plain, "metrics"))
@@ -58,6 +65,13 @@ def assert_same(a: Inversion, b: Inversion) -> None:
 def test_save_and_load_give_the_same_back(tmp_path):
     inversion = some_inversion()
     assert_same(inversion, Inversion.load(inversion.save(tmp_path / "face.inversion")))
+
+
+def test_features_made_at_the_code_that_is_kept_can_be_saved(tmp_path):
+    """As `tune` makes them: the feature's base_ws is the inversion's own ws, not a copy."""
+    ws = torch.randn(1, 4, 8)
+    shared = some_inversion(ws=ws, features={"b8": FeatureEdit(torch.ones(1, 2, 8, 8), torch.ones(1, 1, 8, 8), ws)})
+    assert_same(shared, Inversion.load(shared.save(tmp_path / "face.inversion")))
 
 
 def test_compact_is_what_the_disk_keeps(tmp_path):
