@@ -315,11 +315,16 @@ class Editor:
         """The edited crop of one face (default: the first), (1, 3, R, R) in about [-1, 1]: one pass."""
         inversion = self.inversion(face)
         face = next(iter(self.scene.inversions)) if face is None else face
-        edited = inversion
-        for step in self.recipe(edits, face).steps:
+        edited = self._edited(self.recipe(edits, face), face)
+        return self.reconstruction(face) if edited is inversion else synthesise(self.generator, edited)
+
+    def _edited(self, recipe: Recipe, face: int) -> Inversion:
+        """The face's inversion after the steps that name it; the same object if none does."""
+        edited = self.inversion(face)
+        for step in recipe.steps:
             if step.face == face:
                 edited = apply_step(edited, step, self.catalogue)
-        return self.reconstruction(face) if edited is inversion else synthesise(self.generator, edited)
+        return edited
 
     def edit(self, edits: Recipe | Mapping[str, float], **paste_options: Any) -> Edit:
         """Edit every face that the recipe names and put each back into the photo.
@@ -334,13 +339,22 @@ class Editor:
         photo = self.scene.photo
         for face, crop in crops.items():
             if photo is not None and crop is not self.reconstruction(face):
-                photo = self._paste(photo, face, crop, paste_options)
+                photo = self._paste(photo, face, crop, self._edited(recipe, face), paste_options)
         return Edit(photo, crops[first], recipe, changed=not recipe.is_identity)
 
-    def _paste(self, photo: photos.Photo, face: int, crop: Tensor, options: dict[str, Any]) -> photos.Photo:
-        target = self.targets[face]
-        edited, before = to_rgb(crop), to_rgb(self.reconstruction(face))
-        return paste.paste(photo, target.quad, edited, before, landmarks=target.landmarks, **options).photo
+    def _paste(self, photo: photos.Photo, face: int, crop: Tensor, edited: Inversion,
+               options: dict[str, Any]) -> photos.Photo:  # fmt: skip
+        """The crop's difference from the reconstruction goes into the photo.
+
+        Both are drawn again without a feature residual: it fades where the edit is, and that is no part of the
+        edit.  What it stands for, the photo's own detail, `paste` moves in the photo itself.
+        """
+        target, pair = self.targets[face], (self.reconstruction(face), crop)
+        if edited.features:
+            bare = (replace(inversion, features=None) for inversion in (self.inversion(face), edited))
+            pair = tuple(synthesise(self.generator, inversion) for inversion in bare)
+        before, after = map(to_rgb, pair)
+        return paste.paste(photo, target.quad, after, before, landmarks=target.landmarks, **options).photo
 
 
 def load_catalogue() -> Catalogue:

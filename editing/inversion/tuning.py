@@ -15,7 +15,7 @@ PTI asks the first half of that at random codes.  D is kept at a low rank; F rep
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -74,7 +74,8 @@ def tune(generator: Generator, image: Tensor, *, callback: Callback | None = Non
     progress = Progress(callback, sum(counts), "tune")
     ws = optimise_latent(generator, goal, settings.pivot, counts[0], progress)
     ws, deltas = tune_weights(generator, ws, image, close, settings, counts[1], progress)
-    features = residual.fit(generator, ws, deltas, close, counts[2], progress)
+    seen = objective(image, replace(settings.weights, identity=0.0))  # with it the residual would draw what dlib likes
+    features = residual.fit(generator, ws, deltas, seen, counts[2], progress)
     made = {"deltas": deltas, "features": features or None, "method": "tune", "steps": sum(counts), "seed": seed}
     return finish(generator, Inversion(ws=ws, family="", **made), image)
 

@@ -14,7 +14,7 @@ RESOLUTION = 64
 
 
 class FakeGenerator:
-    """A picture of 64x64 whose colour planes are three of its latent numbers; one delta shifts it."""
+    """A picture of 64x64 whose colours are three of its latent numbers; a delta shifts it, a feature lifts it."""
 
     family, z_dim, w_dim, num_ws, resolution = "fake-64", 4, 4, 2, RESOLUTION
     w_avg = torch.zeros(4)
@@ -30,7 +30,8 @@ class FakeGenerator:
         ramp = torch.linspace(-0.5, 0.5, RESOLUTION).expand(1, 1, RESOLUTION, RESOLUTION)
         picture = ws.mean(1)[:, :3, None, None] + ramp * ws.mean(1)[:, 3:, None, None]
         shift = deltas["shift"].factors[0].float().view(-1, 1, 1, 1) if deltas else 0
-        return picture + shift
+        lift = features["b8"].residual.float().mean() * features["b8"].mask.mean() if features else 0
+        return picture + shift + lift
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from editing.faces import photo as photos
 from editing.faces.face import Face
 from editing.types import Inversion, Recipe, Step
 from stylegan2.errors import InversionError, NoFaceFound, UsageError
-from stylegan2.generator import Delta
+from stylegan2.generator import Delta, FeatureEdit
 from tests.editing.fakes import CATALOGUE, STRATEGIES, FakeGenerator, fake_apply
 
 
@@ -177,6 +177,18 @@ def test_a_saved_inversion_gives_the_same_pixels(editor, tmp_path):
     from_disk = again.edit({"smile": 1})
     assert torch.equal(from_memory.crop, from_disk.crop)
     assert np.array_equal(from_memory.photo.samples, from_disk.photo.samples)
+
+
+def test_a_residual_that_fades_under_an_edit_takes_nothing_out_of_the_photo(editor):
+    opened(editor)
+    plain, photo = editor.inversion(), editor.scene.photo
+    without = editor.edit({"smile": 2})
+    lift = FeatureEdit(torch.full((1, 1, 8, 8), 0.4), torch.ones(1, 1, 8, 8), plain.ws)
+    editor.set_inversion(replace(plain, features={"b8": lift}), photo)
+    assert (editor.reconstruction() - without.crop).abs().mean() > 0.1
+    faded = editor.render({"smile": 2}) - editor.reconstruction()
+    assert faded.mean() < -0.02, "the toy's residual should fade"
+    assert np.array_equal(editor.edit({"smile": 2}).photo.samples, without.photo.samples)
 
 
 def test_an_inversion_without_its_photo_still_edits_the_crop(editor):

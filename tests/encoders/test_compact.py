@@ -73,7 +73,7 @@ def test_what_is_saved_can_be_loaded_and_answers_alike(encoder, generator, tmp_p
     save_file(compact.state(encoder), tmp_path / "encoder.safetensors")
     loaded = compact.load(tmp_path / "encoder.safetensors")
     ours, theirs = (compact.encode(e, generator, pictures()) for e in (encoder, loaded))
-    assert (ours - theirs).abs().max() < 0.02 * ours.std()
+    assert (ours - theirs).abs().mean() < 0.01 * ours.std()
     assert not loaded.training and not any(p.requires_grad for p in loaded.parameters())
     assert torch.equal(loaded.mean_face, encoder.mean_face)
 
