@@ -28,7 +28,7 @@ from editing.types import Edit, Inversion, Recipe, Scene, Step, generator_sha256
 from stylegan2 import console, engine
 from stylegan2.allocator import tune_allocator
 from stylegan2.errors import InversionError, UsageError
-from stylegan2.generator import Generator
+from stylegan2.generator import Features, Generator
 
 Catalogue = Mapping[str, Any]  # name -> Direction (editing.directions)
 Progress = Callable[..., Any]
@@ -158,6 +158,12 @@ def synthesise(generator: Generator, inversion: Inversion) -> Tensor:
     from editing.inversion.residual import render
 
     return render(generator, inversion)
+
+
+def without(inversion: Inversion, features: Features) -> Inversion:
+    """The inversion less these feature edits; what a step put there stays."""
+    kept = {name: edit for name, edit in (inversion.features or {}).items() if features.get(name) is not edit}
+    return replace(inversion, features=kept or None)
 
 
 # -------------------------------------------------------------------------------------------- the editor
@@ -346,12 +352,12 @@ class Editor:
                options: dict[str, Any]) -> photos.Photo:  # fmt: skip
         """The crop's difference from the reconstruction goes into the photo.
 
-        Both are drawn again without a feature residual: it fades where the edit is, and that is no part of the
+        Both are drawn again without the inversion's own feature residual: it fades where the edit is, and that is no part of the
         edit.  What it stands for, the photo's own detail, `paste` moves in the photo itself.
         """
-        target, pair = self.targets[face], (self.reconstruction(face), crop)
-        if edited.features:
-            bare = (replace(inversion, features=None) for inversion in (self.inversion(face), edited))
+        target, pair, own = self.targets[face], (self.reconstruction(face), crop), self.inversion(face).features
+        if own:
+            bare = (without(inversion, own) for inversion in (self.inversion(face), edited))
             pair = tuple(synthesise(self.generator, inversion) for inversion in bare)
         before, after = map(to_rgb, pair)
         return paste.paste(photo, target.quad, after, before, landmarks=target.landmarks, **options).photo
