@@ -352,8 +352,8 @@ class Editor:
                options: dict[str, Any]) -> photos.Photo:  # fmt: skip
         """The crop's difference from the reconstruction goes into the photo.
 
-        Both are drawn again without the inversion's own feature residual: it fades where the edit is, and that is no part of the
-        edit.  What it stands for, the photo's own detail, `paste` moves in the photo itself.
+        Both are drawn again without the inversion's own feature residual: it fades where the edit is, and that
+        is no part of the edit.  What it stands for, the photo's own detail, `paste` moves in the photo itself.
         """
         target, pair, own = self.targets[face], (self.reconstruction(face), crop), self.inversion(face).features
         if own:
