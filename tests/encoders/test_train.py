@@ -77,12 +77,12 @@ def test_training_learns_four_faces(parts, tmp_path, monkeypatch):
     for name, shard, first in (("held_out", 6, 0), ("four", 4, 50)):
         monkeypatch.setattr(samples, "SHARD", shard)
         samples.write(parts[0], tmp_path / name, shard, first)
-    settings = train.Settings(**{**vars(SETTINGS), "images": 160, "rate": 3e-3, "stage_images": 1})
+    settings = train.Settings(**{**vars(SETTINGS), "images": 240, "rate": 3e-3, "stage_images": 1})
     train.train(*parts, options(tmp_path, samples=[tmp_path / "held_out", tmp_path / "four"], save=0), settings)
     rows = list(csv.DictReader((tmp_path / "run" / "log.csv").open()))
     for name in ("look", "code"):
         values = [float(row[name]) for row in rows if row[name]]
-        assert np.mean(values[-8:]) < 0.8 * np.mean(values[:8]), f"{name} did not fall"
+        assert np.mean(values[-8:]) < 0.85 * np.mean(values[:8]), f"{name} did not fall"
 
 
 def test_a_run_that_was_stopped_goes_on(parts, folder):
