@@ -1,6 +1,6 @@
 """A compact e4e for 16-row generators: EfficientNet-Lite0, a feature pyramid, one code and small offsets.
 
-e4e (Tov et al., arXiv 2102.02766) in 12 M parameters instead of 270 M.  What is e4e's: three levels of a
+e4e (Tov et al., arXiv 2102.02766) in 11 M parameters instead of 270 M.  What is e4e's: three levels of a
 feature pyramid feed coarse, middle and fine rows; the code is w_0 plus offsets, switched on one after the
 other in training (sec. 3.2).  What is not: an ImageNet backbone whose norms are folded in, one bottleneck per
 level instead of a convolution stack per row, and codes in whitened W (`w_statistics`), where every

@@ -1,8 +1,9 @@
 """Inversion by an encoder: one forward pass, and that pass as the start of an optimisation.
 
-`encoder` runs the shipped compact e4e (`encoders.compact`); every further pass (ReStyle, arXiv 2104.02699)
-looks at what the last one rendered to and corrects it, and the best answer is kept.  `encoder+optimise`
-begins `optimise` there instead of at the mean face (Zhu et al., arXiv 2004.00049, did so first).
+`encoder` runs the compact e4e (`encoders.compact`); every further pass (ReStyle, arXiv 2104.02699) looks at
+what the last one rendered to and corrects it.  `encoder+optimise` begins `optimise` there instead of at
+the mean face (Zhu et al., arXiv 2004.00049, did so first).  Neither is in `STRATEGIES` yet: weights that
+earn it are still being trained, and without the file `compact.load` says that it cannot be read.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from encoders import compact
 from stylegan2.errors import WplusError
 from stylegan2.generator import Generator
 
-PASSES = 5  # by default, and at most: later ones change nothing that can be seen
+PASSES = 5  # by default, and at most: ReStyle's number
 WARM = replace(OPTIMISE, rows_from=0.0)  # the rows are apart from the start
 
 
