@@ -199,3 +199,13 @@ def test_locality_targets_keep_the_photo_where_an_edit_changes_nothing(mobile):
     corner, mouth = (slice(None), slice(0, 12), slice(0, 12)), (slice(None), slice(172, 188), slice(116, 140))
     assert nearer(corner, 0, 1)  # background: the photo's own brightness
     assert nearer(mouth, 2, 1) and nearer(mouth, 2, 0)  # the mouth: what the untuned generator renders there
+
+
+def test_the_residual_is_fitted_without_the_identity_loss(tiny, target, monkeypatch):
+    """With it the residual drew patterns on the skin that the identity network likes and people do not."""
+    asked = []
+    monkeypatch.setattr(tuning.residual, "fit", lambda *parts: asked.append(parts[3].weights) or {})
+    weights = replace(PIXELS, identity=0.3)
+    settings = replace(tuning.TUNE, pivot=SMALL, weights=weights, locality=0.0)
+    found = tuning.tune(tiny, target, settings=settings, budget=Budget(steps=6))
+    assert asked == [replace(weights, identity=0.0)] and found.features is None and found.deltas
