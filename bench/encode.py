@@ -19,7 +19,6 @@ tune_allocator()  # before anything large is allocated
 import torch  # noqa: E402
 
 from editing.inversion import encoding  # noqa: E402
-from encoders import compact  # noqa: E402
 from stylegan2 import checkpoints, zoo  # noqa: E402
 
 
@@ -44,12 +43,12 @@ def main() -> None:
         torch.set_num_threads(options.threads)
     device = torch.device(options.device)
     generator = checkpoints.load(zoo.path("mobilestylegan-ffhq-1024")).to(device)
-    encoder = encoding.network(generator)
     ws = generator.w_avg.expand(1, generator.num_ws, -1)
     rows: dict[str, tuple[int, Callable[[], object]]] = {"render 1024x1024": (1, lambda: generator.synthesis(ws))}
     for batch in options.batches:
         images = torch.rand(batch, 3, generator.resolution, generator.resolution, device=device) * 2 - 1
-        rows[f"encoder, batch {batch}"] = (batch, lambda images=images: compact.encode(encoder, generator, images))
+        rows[f"one pass, batch {batch}"] = (batch, lambda images=images: encoding.encode(generator, images, 1))
+        rows[f"five passes, batch {batch}"] = (batch, lambda images=images: encoding.encode(generator, images))
     times: dict[str, list[float]] = {name: [] for name in rows}
     for _ in range(options.runs + 1):
         for name, (_, function) in rows.items():

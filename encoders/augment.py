@@ -1,8 +1,9 @@
-"""From a generator's picture towards a photo: what cameras, files and life add, and a renderer does not.
+"""From a generator's picture towards a photo, in two steps: another scene, and a camera.
 
-An encoder that has seen generated pictures alone takes their texture for granted.  Each of these happens to
-some pictures of a batch and never changes the code that is asked for: a crop that sits a little off, other
-colours, blur, sensor noise, JPEG, something in front of the face, and another background.
+`scene` changes what is to be matched: other light and colours, a crop that sits a little off, another
+background.  Its code is not known any more, but the picture is.  `camera` changes what hides it: blur, sensor
+noise, JPEG, something in front of the face.  An encoder that has seen clean pictures of W alone takes both
+for granted.
 """
 
 from __future__ import annotations
@@ -13,15 +14,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+SCENES = 0.4  # share of the pictures that get another scene
+BACKGROUNDS = 0.3  # share of those that get another background
+
 
 @cache
-def pipeline():
+def _scene():
     """kornia's augmentations; every picture of a batch draws its own (kornia works in [0, 1])."""
     from kornia import augmentation as K
 
     return K.AugmentationSequential(
-        K.RandomAffine(degrees=1.0, translate=(0.008, 0.008), scale=(0.985, 1.015), padding_mode="border", p=0.5),
-        K.ColorJiggle(brightness=0.08, contrast=0.08, saturation=0.12, hue=0.01, p=0.5),
+        K.RandomAffine(degrees=1.5, translate=(0.01, 0.01), scale=(0.97, 1.03), padding_mode="border", p=0.6),
+        K.ColorJiggle(brightness=0.12, contrast=0.2, saturation=0.25, hue=0.02, p=0.8),
+        K.RandomGamma((0.75, 1.3), p=0.5),
+        data_keys=["input"],
+    )
+
+
+@cache
+def _camera():
+    from kornia import augmentation as K
+
+    return K.AugmentationSequential(
         K.RandomGaussianBlur((5, 5), (0.3, 1.2), p=0.3),
         K.RandomSharpness(1.5, p=0.3),
         K.RandomJPEG(jpeg_quality=(40, 95), p=0.3),
@@ -30,13 +44,22 @@ def pipeline():
     )
 
 
-def augment(images: Tensor, seed: int) -> Tensor:
+def scene(images: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """images (B, 3, S, S) RGB in [-1, 1], S even -> pictures of the same shape, and whether each was changed (B,)."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        changed = torch.rand(len(images), device=images.device) < SCENES
+        elsewhere = torch.rand(len(images), device=images.device) < BACKGROUNDS
+        others = torch.where(elsewhere[:, None, None, None], _other_background(images), images)
+        others = _scene()((others + 1) / 2) * 2 - 1
+        return torch.where(changed[:, None, None, None], others.clamp(-1, 1), images), changed
+
+
+def camera(images: Tensor, seed: int) -> Tensor:
     """images (B, 3, S, S) RGB in [-1, 1], S a multiple of 16 -> the same, disturbed; repeatable by seed."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
-        swapped = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.15
-        images = torch.where(swapped, _other_background(images), images)
-        images = pipeline()((images + 1) / 2) * 2 - 1
+        images = _camera()((images.clamp(-1, 1) + 1) / 2) * 2 - 1
         noise = torch.rand(len(images), 1, 1, 1, device=images.device).square() * 0.08
         return (images + noise * torch.randn_like(images)).clamp(-1, 1)
 
@@ -48,6 +71,5 @@ def _other_background(images: Tensor) -> Tensor:
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     inside = 1 - ((x / 0.72) ** 2 + ((y - 0.1) / 0.95) ** 2)  # an ellipse around hair, face and neck
     head = torch.sigmoid(inside * 20)
-    return head * images + (1 - head) * F.interpolate(
-        F.avg_pool2d(images.roll(1, 0), 2), size=(size, size), mode="bilinear"
-    )
+    blurred = F.interpolate(F.avg_pool2d(images.roll(1, 0), 2), size=(size, size), mode="bilinear")
+    return head * images + (1 - head) * blurred

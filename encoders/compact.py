@@ -14,7 +14,7 @@ and predicts how far the code is off.  The first pass starts from the mean face,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -32,6 +32,7 @@ from stylegan2.generator import Generator
 SIZE = 256  # pixels of the pictures it sees
 TAPS = (4, 10, 15)  # backbone blocks of the pyramid: strides 8, 16, 32
 LEVELS = (7, 3, 0)  # first row of the fine, middle and coarse level: e4e's split of the rows
+Look = Callable[[Tensor], Tensor]
 SHIPPED = Path(__file__).with_name("data") / "e4e-compact.safetensors"
 
 
@@ -107,17 +108,33 @@ def mean_face(encoder: CompactEncoder, size: int = SIZE) -> Tensor:
     return area_resize(encoder.mean_face[None].float() / 127.5 - 1, size)
 
 
-def encode(encoder: CompactEncoder, generator: Generator, images: Tensor, passes: int = 1) -> Tensor:
-    """images (B, 3, R, R) RGB in [-1, 1] -> ws (B, num_ws, w_dim) in W+.  Every further pass costs one render."""
-    statistics = w_statistics.load().to(images.device)
-    photo = area_resize(images, SIZE)
-    rendered, u = mean_face(encoder).to(photo).expand_as(photo), 0.0
+def passes(encoder: CompactEncoder, look: Look, photo: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """photo (B, 3, S, S) -> whitened codes (B, num_ws, w_dim) after `count` passes, and their looks (B, 3, S, S).
+
+    look: ws (B, num_ws, w_dim) -> pictures (B, 3, R, R) of any size: a preview, or the generator itself.
+    """
+    statistics, size = w_statistics.load().to(photo.device), photo.shape[-1]
+    u = photo.new_zeros(len(photo), encoder.num_ws, encoder.w_dim)
+    seen = mean_face(encoder, size).to(photo).expand_as(photo)
+    for _ in range(count):
+        u = u + encoder(photo, seen)
+        seen = resized(look(statistics.unwhiten(u)), size).clamp(-1, 1)
+    return u, seen
+
+
+def resized(images: Tensor, size: int) -> Tensor:
+    """(B, 3, R, R) -> (B, 3, size, size): area-averaged where smaller, bilinear where larger."""
+    if images.shape[-1] >= size:
+        return area_resize(images, size)
+    return F.interpolate(images, size=(size, size), mode="bilinear")
+
+
+def encode(encoder: CompactEncoder, look: Look, images: Tensor, count: int = 1) -> Tensor:
+    """images (B, 3, R, R) RGB in [-1, 1] -> ws (B, num_ws, w_dim) in W+.  Every pass costs one look."""
     with torch.no_grad():
-        for index in range(passes):
-            if index:
-                rendered = area_resize(generator.synthesis(statistics.unwhiten(u)), SIZE)
-            u = u + encoder(photo, rendered)
-        return statistics.unwhiten(u)
+        photo = area_resize(images, SIZE)
+        u, seen = passes(encoder, look, photo, count - 1)
+        return w_statistics.load().to(images.device).unwhiten(u + encoder(photo, seen))
 
 
 def load(path: Path | str = SHIPPED) -> CompactEncoder:

@@ -1,9 +1,9 @@
 """Inversion by an encoder: one forward pass, and that pass as the start of an optimisation.
 
-`encoder` runs the compact e4e (`encoders.compact`); every further pass (ReStyle, arXiv 2104.02699) looks at
-what the last one rendered to and corrects it.  `encoder+optimise` begins `optimise` there instead of at
-the mean face (Zhu et al., arXiv 2004.00049, did so first).  Neither is in `STRATEGIES` yet: weights that
-earn it are still being trained, and without the file `compact.load` says that it cannot be read.
+`encoder` runs the compact e4e (`encoders.compact`); every further pass (ReStyle, arXiv 2104.02699) sees a
+preview (`stylegan2.preview`) of what the last one answered, and corrects it: five passes cost less than one
+render.  `encoder+optimise` begins `optimise` there instead of at the mean face (Zhu et al., arXiv 2004.00049,
+did so first).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from editing.inversion.latent import OPTIMISE, optimise_latent, plan
 from editing.inversion.objective import objective
 from editing.types import Inversion
 from encoders import compact
+from stylegan2 import preview
 from stylegan2.errors import WplusError
 from stylegan2.generator import Generator
 
@@ -30,7 +31,7 @@ def encoder(generator: Generator, image: Tensor, *, callback: Callback | None = 
             budget: Budget = Budget()) -> Inversion:  # fmt: skip
     """image (1, 3, R, R) RGB in [-1, 1] -> Inversion in W+.  A step of the budget is a pass."""
     passes = PASSES if budget.steps is None else min(budget.steps, PASSES)
-    ws = compact.encode(network(generator), generator, image, passes)
+    ws = encode(generator, image, passes)
     Progress(callback, 1, "encoder")()
     made = {"method": "encoder", "steps": passes, "seed": seed}
     return finish(generator, Inversion(ws=ws, family="", **made), image)
@@ -41,10 +42,15 @@ def encoder_optimise(generator: Generator, image: Tensor, *, callback: Callback 
     """The encoder's answer, optimised further.  image (1, 3, R, R) RGB in [-1, 1] -> Inversion in W+."""
     goal = objective(image, WARM.weights)
     steps = plan(generator, goal, WARM, budget)
-    start = compact.encode(network(generator), generator, image, PASSES)
+    start = encode(generator, image)
     ws = optimise_latent(generator, goal, WARM, steps, Progress(callback, steps, "encoder+optimise"), start)
     made = {"method": "encoder+optimise", "steps": steps, "seed": seed}
     return finish(generator, Inversion(ws=ws, family="", **made), image)
+
+
+def encode(generator: Generator, images: Tensor, passes: int = PASSES) -> Tensor:
+    """images (B, 3, R, R) RGB in [-1, 1] -> ws (B, num_ws, w_dim) in W+, by the shipped encoder."""
+    return compact.encode(network(generator), preview.load(generator), images, passes)
 
 
 def network(generator: Generator) -> compact.CompactEncoder:

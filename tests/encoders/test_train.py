@@ -9,10 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from encoders import compact, restyle, samples, train
+from encoders import compact, samples, train
+from encoders.batches import Data, Photos
 from encoders.losses.identity import FaceDescriptor
 from stylegan2 import w_statistics
-from stylegan2.engine import area_resize, to_float
+from stylegan2.engine import area_resize, to_float, to_uint8
 from stylegan2.errors import UsageError
 from tests.encoders import toys
 
@@ -21,7 +22,8 @@ SETTINGS = train.Settings(images=24, batch=4, size=128, metric_draws=4, stage_im
 
 @pytest.fixture(scope="module")
 def parts():
-    return toys.generator(), toys.image_network()
+    generator = toys.generator()
+    return generator, generator.synthesis, toys.image_network()
 
 
 @pytest.fixture
@@ -32,7 +34,8 @@ def folder(parts, tmp_path, monkeypatch):
 
 
 def options(folder, out="run", **changes):
-    named = {"samples": [folder / "samples"], "out": folder / out, "photos": None, "minutes": None, "save": 1e9}
+    named = {"samples": [folder / "samples"], "out": folder / out, "init": None, "photos": None, "minutes": None}
+    named["save"] = 1e9
     return argparse.Namespace(**named | changes)
 
 
@@ -41,11 +44,11 @@ def weights(folder, out="run"):
 
 
 def test_every_epoch_shows_every_sample_once_and_never_the_held_out(parts, folder):
-    data = train.Data(parts[0], [folder / "samples"], 128, 0)
+    data = Data(parts[0], [folder / "samples"], 128, 0)
     assert len(data) == 12
     epochs = np.concatenate([data.indices(4, number) for number in range(6)]).reshape(2, 12)
     assert all(sorted(epoch) == list(range(6, 18)) for epoch in epochs) and list(epochs[0]) != list(epochs[1])
-    assert np.array_equal(data.indices(4, 5), train.Data(parts[0], [folder / "samples"], 128, 0).indices(4, 5))
+    assert np.array_equal(data.indices(4, 5), Data(parts[0], [folder / "samples"], 128, 0).indices(4, 5))
     picture = data.pictures(np.array([7]))
     assert picture.shape == (1, 3, 128, 128) and picture.std() > 0.05
 
@@ -53,7 +56,7 @@ def test_every_epoch_shows_every_sample_once_and_never_the_held_out(parts, folde
 def test_folders_of_other_recipes_join(parts, folder, monkeypatch):
     monkeypatch.setattr(samples, "SHARD", 4)
     samples.write(parts[0], folder / "more", 4, 900, samples.Recipe((0.8, 0.8), 0.0, 0.0))
-    data = train.Data(parts[0], [folder / "samples", folder / "more"], 128, 0)
+    data = Data(parts[0], [folder / "samples", folder / "more"], 128, 0)
     assert len(data) == 16 and data.codes.shape == (22, 6, 512)
     expected = samples.read(folder / "more")[0][0][1]
     assert torch.equal(data.pictures(np.array([19])), area_resize(to_float(expected), 128))
@@ -69,7 +72,7 @@ def test_training_is_repeatable(parts, folder):
     ]
     assert all(same)
     row = list(csv.DictReader((folder / "a" / "log.csv").open()))[-1]
-    assert int(row["seen"]) == 24 and {"held_out_l2", "code", "adversarial"} <= set(row)
+    assert int(row["seen"]) == 24 and {"held_out_l2_1", "held_out_l2_3", "pixel", "code", "adversarial"} <= set(row)
 
 
 def test_training_learns_four_faces(parts, tmp_path, monkeypatch):
@@ -80,7 +83,7 @@ def test_training_learns_four_faces(parts, tmp_path, monkeypatch):
     settings = train.Settings(**{**vars(SETTINGS), "images": 240, "rate": 3e-3, "stage_images": 1})
     train.train(*parts, options(tmp_path, samples=[tmp_path / "held_out", tmp_path / "four"], save=0), settings)
     rows = list(csv.DictReader((tmp_path / "run" / "log.csv").open()))
-    for name in ("look", "code"):
+    for name in ("pixel", "look", "code"):
         values = [float(row[name]) for row in rows if row[name]]
         assert np.mean(values[-8:]) < 0.85 * np.mean(values[:8]), f"{name} did not fall"
 
@@ -101,39 +104,47 @@ def test_a_time_limit_stops_between_batches(parts, folder):
     assert json.loads((folder / "run" / "state.json").read_text())["seen"] == 4
 
 
-def test_rendered_answers_and_real_photos_take_part(parts, folder):
+def test_a_run_begins_from_the_weights_of_another(parts, folder):
+    train.train(*parts, options(folder, "first"), SETTINGS)
+    beginning = options(folder, "second", init=folder / "first" / "encoder.safetensors")
+    still = train.Settings(**{**vars(SETTINGS), "images": 4, "rate": 0.0})
+    train.train(*parts, beginning, still)
+    first, second = weights(folder, "first"), weights(folder, "second")
+    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+
+
+def test_real_photos_and_the_person_take_part(parts, folder):
     (folder / "photos").mkdir()
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (300, 300, 3), np.uint8)).save(
-        folder / "photos" / "a.png"
-    )
+    noise = np.random.default_rng(0).integers(0, 255, (300, 300, 3), np.uint8)
+    Image.fromarray(noise).save(folder / "photos" / "a.png")
+    data, photos = Data(parts[0], [folder / "samples"], 128, 0), Photos(folder / "photos", 128, 0)
+    goal, target, known = train.batch_of(data, photos, SETTINGS, 3, torch.device("cpu"))
+    assert goal.shape == (4, 3, 128, 128) and target.shape == (4, 6, 512)
+    shrunk = to_float(np.asarray(Image.fromarray(noise).resize((128, 128), Image.Resampling.BOX)))
+    assert torch.equal(goal[:1], shrunk) and not known[0]
     person = FaceDescriptor()
     torch.nn.init.normal_(person.fc.weight)
-    settings = train.Settings(**{**vars(SETTINGS), "render_every": 1})
+    settings = train.Settings(**{**vars(SETTINGS), "identity": 0.3})
     train.train(*parts, options(folder, photos=folder / "photos"), settings, person=person)
     row = list(csv.DictReader((folder / "run" / "log.csv").open()))[-1]
-    assert float(row["pixel"]) > 0 and float(row["perceptual"]) > 0 and row["identity"]
+    assert all(float(row[name]) > 0 for name in ("pixel", "structure", "perceptual", "identity"))
     with pytest.raises(UsageError, match="no photos"):
-        train.Photos(folder / "run")
+        Photos(folder / "samples", 128, 0)
 
 
-def test_half_of_the_batches_start_from_an_earlier_answer(parts, folder):
-    generator, network = parts
-    encoder = compact.start(network, generator)
-    encoder.code.bias.data.fill_(0.3)
-    shards, first, _ = samples.read(folder / "samples")
-    (folder / "samples" / "earlier").mkdir()
-    for start, shard in zip(first, shards, strict=True):
-        answer = restyle.answers(encoder, generator, np.asarray(shard), start)
-        assert answer["u"].shape == (6, 6, 512) and answer["pictures"].shape == (6, 256, 256, 3)
-        np.savez(folder / "samples" / "earlier" / f"{start}.npz", **answer)
-    data, mean = train.Data(generator, [folder / "samples"], 128, 0), compact.mean_face(encoder, 128)
-    drawn = [data.starts(np.arange(6, 18), number, mean) for number in range(10)]
-    later = torch.stack([codes.abs().amax((1, 2)) > 0 for codes, _ in drawn])
-    assert 0.35 < later.float().mean() < 0.65
-    codes, pictures = drawn[0]
-    assert codes[later[0]].mean().item() == pytest.approx(0.3, abs=0.01)
-    assert torch.equal(pictures[~later[0]], mean.expand_as(pictures[~later[0]]))
-    assert (pictures[later[0]] - mean).abs().max() > 0.01
+def test_half_of_the_batches_correct_an_earlier_answer(parts):
+    drawn = [train.drawn_passes(SETTINGS, number) for number in range(200)]
+    assert set(drawn) == {0, 1, 2} and 70 < drawn.count(0) < 130
+    assert {train.drawn_passes(train.Settings(passes=1), number) for number in range(20)} == {0}
+
+
+def test_a_save_shows_held_out_faces(parts, folder):
+    train.train(*parts, options(folder), SETTINGS)
+    with Image.open(folder / "run" / "grid.png") as grid:
+        assert grid.size == (6 * 128, 3 * 128)
+        first = np.asarray(grid)[:128, :128]
+    shown = Data(parts[0], [folder / "samples"], 128, 0).pictures(np.array([0]))
+    assert np.array_equal(first, to_uint8(shown)[0])
 
 
 def test_too_few_samples_are_refused(parts, tmp_path, monkeypatch):
@@ -141,3 +152,20 @@ def test_too_few_samples_are_refused(parts, tmp_path, monkeypatch):
     samples.write(parts[0], tmp_path / "samples", 6, 0)
     with pytest.raises(UsageError, match="needs 2 or more"):
         train.train(*parts, options(tmp_path), SETTINGS)
+
+
+def _one_of_two(rank, folder, meeting):
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
+    generator = toys.generator()
+    settings = train.Settings(**{**vars(SETTINGS), "images": 32, "stage_images": 8})
+    samples.SHARD = 6
+    train.train(generator, generator.synthesis, toys.image_network(), options(folder), settings, rank, 2)
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_train_one_encoder_stage_by_stage(folder):
+    torch.multiprocessing.spawn(_one_of_two, (folder, folder / "meeting"), nprocs=2)
+    rows = list(csv.DictReader((folder / "run" / "log.csv").open()))
+    assert [int(row["seen"]) for row in rows] == [32] and float(rows[0]["stage"]) == 1.5
+    assert weights(folder)["code.weight"].abs().max() > 0

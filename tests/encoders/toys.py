@@ -1,4 +1,4 @@
-"""A generator with the real contracts, six rows and 32 pixels, and an image network with drawn weights."""
+"""A generator with the real contracts, six rows and 32 pixels (or more), and an image network with drawn weights."""
 
 import torch
 
@@ -6,9 +6,9 @@ from encoders.efficientnet import EfficientNetLite0
 from stylegan2.mobile import MobileStyleGAN
 
 
-def generator() -> MobileStyleGAN:
+def generator(stages: int = 3) -> MobileStyleGAN:
     """Weights drawn so that its pictures differ visibly from code to code."""
-    toy, rng = MobileStyleGAN((16, 16, 16), mapping_layers=2), torch.Generator().manual_seed(0)
+    toy, rng = MobileStyleGAN((16,) * stages, mapping_layers=2), torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, tensor in toy.state_dict().items():
             if name.startswith("mapping_layers") and name.endswith("weight"):

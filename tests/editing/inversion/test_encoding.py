@@ -7,7 +7,7 @@ from editing.inversion import Budget, encoding, latent
 from editing.inversion.budget import Progress
 from editing.inversion.objective import Weights, objective
 from encoders import compact
-from stylegan2 import w_statistics
+from stylegan2 import preview, w_statistics
 from stylegan2.engine import broadcast
 from stylegan2.errors import Cancelled, WplusError
 from stylegan2.generator import seeded_z
@@ -27,6 +27,7 @@ def encoder(generator, monkeypatch):
     encoder = compact.start(toys.image_network(), generator).eval().requires_grad_(False)
     encoder.code.bias.fill_(0.1)
     monkeypatch.setattr(encoding, "network", lambda _: encoder)
+    monkeypatch.setattr(preview, "load", lambda generator: generator.synthesis)
     return encoder
 
 
