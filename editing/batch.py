@@ -3,27 +3,29 @@
 Names and sub-folders are kept, inputs (and strange files in --out) are never written over, and a photo that
 fails does not stop the others.  A result's hash is in the journal before one rename puts it in place, so a
 run that was killed goes on where it stopped: what is finished is not done again, what failed is tried again.
+While one photo is worked on, a thread opens the next and finds its faces.
 `report.json` says how each photo fared; it holds nothing about a face.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from editing import invert as inverting
+from editing.journal import Journal, file_sha256, run_key
+from editing.prefetch import prefetch
 from stylegan2 import console
 from stylegan2.allocator import tune_allocator
 from stylegan2.errors import Cancelled, PhotoError, UsageError, WplusError
@@ -184,10 +186,11 @@ def run(
     results, started = [], time.monotonic()
     with working_folder(out) as state:
         journal = Journal(state, key)
+        ahead = prefetch(lambda job: prepare(job, journal, recipe, editor, options), jobs)
         try:
-            for index, job in enumerate(jobs):
+            for index, (job, ready) in enumerate(zip(jobs, ahead, strict=True)):
                 progress(index, len(jobs), job.name)
-                results.append(_one(job, journal, recipe, editor, options, keep_inversions))
+                results.append(_one(job, ready, journal, recipe, editor, options, keep_inversions))
             progress(len(jobs), len(jobs), "")
         finally:
             report = make_report(results, len(jobs), recipe, settings or options, time.monotonic() - started)
@@ -195,16 +198,43 @@ def run(
     return report
 
 
-def _one(job: Job, journal: Journal, recipe, editor, options: dict, keep_inversions: bool) -> dict:
+@dataclass(frozen=True)
+class Prepared:
+    """A photo that was opened, and its faces that the recipe asks for; no photo: its result is there already."""
+
+    sha256: str
+    photo: Any = None
+    targets: dict[int, Any] = field(default_factory=dict)
+
+
+def prepare(job: Job, journal: Journal, recipe, editor, options: dict) -> Prepared:
+    """What can be done before the photo's turn; runs in the thread that reads ahead."""
+    from editing import session
+    from editing.faces import photo as photos
+
+    digest = file_sha256(job.source)
+    if journal.is_done(job, digest):
+        return Prepared(digest)
+    photo = photos.load(job.source)
+    faces = list(dict.fromkeys(step.face for step in recipe.steps)) or [0]
+    where = {name: options[name] for name in ("detector", "aligned") if name in options}
+    return Prepared(
+        digest, photo, {face: session.find(photo, editor.generator.resolution, face, **where) for face in faces}
+    )
+
+
+def _one(
+    job: Job, ready: Callable[[], Prepared], journal: Journal, recipe, editor, options: dict, keep_inversions: bool
+) -> dict:
     """Do one job; a photo's own failure is a result, a full disk ends the run."""
     started = time.monotonic()
     try:
-        digest = _sha256(job.source)
-        if journal.is_done(job, digest):
+        prepared = ready()
+        if prepared.photo is None:
             return {"photo": job.name, "status": "skipped", "output": str(job.target)}
         journal.refuse_strange(job)
-        finished, settled = edit_one(job, recipe, editor, options, journal.folder, keep_inversions)
-        journal.add(job, digest, finished)
+        finished, settled = edit_one(job, prepared, recipe, editor, options, journal.folder, keep_inversions)
+        journal.add(job, prepared.sha256, finished)
         os.replace(finished, job.target)
     except (KeyboardInterrupt, Cancelled):
         raise
@@ -217,16 +247,18 @@ def _one(job: Job, journal: Journal, recipe, editor, options: dict, keep_inversi
     return {"photo": job.name, "status": "done", "output": str(job.target), **settled, "seconds": _since(started)}
 
 
-def edit_one(job: Job, recipe, editor, options: dict, folder: Path, keep_inversions: bool) -> tuple[Path, dict]:
-    """Load, invert, edit and paste one photo; returns the finished file in `folder`, and what to report about it."""
+def edit_one(
+    job: Job, prepared: Prepared, recipe, editor, options: dict, folder: Path, keep_inversions: bool
+) -> tuple[Path, dict]:
+    """Invert, edit and paste one photo; returns the finished file in `folder`, and what to report about it."""
     from editing import provenance
-    from editing.faces import photo as photos
     from editing.output import make_folder
 
     make_folder(job.target.parent)
-    photo = photos.load(job.source)
-    faces = list(dict.fromkeys(step.face for step in recipe.steps)) or [0]
-    inversions = {face: editor.set_photo(photo, face=face, **options) for face in faces}
+    inversions = {
+        face: editor.set_photo(prepared.photo, face=face, target=target, **options)
+        for face, target in prepared.targets.items()
+    }
     edit = editor.edit(recipe)
     if keep_inversions:
         for face, inversion in inversions.items():
@@ -234,7 +266,7 @@ def edit_one(job: Job, recipe, editor, options: dict, folder: Path, keep_inversi
             inversion.save(job.target.with_name(job.target.name + suffix))
     finished = folder / f"finished{job.target.suffix}"
     provenance.save(edit.photo, finished, edit.recipe, sidecar=False, changed=edit.changed)
-    first = inversions[faces[0]]
+    first = next(iter(inversions.values()))
     return finished, {"changed": edit.changed, "steps": first.steps, "metrics": dict(first.metrics)}
 
 
@@ -247,61 +279,7 @@ def disk_full(error: BaseException | None) -> bool:
     return False
 
 
-# --------------------------------------------------------------------------------------- journal, report
-
-
-class Journal:
-    """One JSON line per result, appended and synced just before the rename that puts the result in place.
-
-    A result counts as done when its line has this run's key, the photo's sha256 is still the same and the
-    file in place has the sha256 of the line.  A line that a kill cut short is ignored.
-    """
-
-    def __init__(self, folder: Path, key: str) -> None:
-        self.folder, self.path, self.key = folder, folder / "journal.jsonl", key
-        lines = list(_read_lines(self.path))
-        self.made = {line["sha256"] for line in lines}
-        self.done = {line["photo"]: line for line in lines if line.get("key") == key}
-
-    def is_done(self, job: Job, photo_sha256: str) -> bool:
-        line = self.done.get(job.name)
-        if line is None or line["photo_sha256"] != photo_sha256 or not job.target.is_file():
-            return False
-        return _sha256(job.target) == line["sha256"]
-
-    def refuse_strange(self, job: Job) -> None:
-        """PhotoError if a file lies at the target that no batch into this folder has made."""
-        if job.target.exists() and (not job.target.is_file() or _sha256(job.target) not in self.made):
-            raise PhotoError(f"{job.target} exists and is not from this batch: move it, or choose another --out.")
-
-    def add(self, job: Job, photo_sha256: str, finished: Path) -> None:
-        line = {"key": self.key, "photo": job.name, "photo_sha256": photo_sha256, "sha256": _sha256(finished)}
-        with open(self.path, "a", encoding="utf-8") as stream:
-            stream.write("\n" + json.dumps(line) + "\n")  # its own line even after one that was cut short
-            stream.flush()
-            os.fsync(stream.fileno())
-        self.done[job.name] = line
-        self.made.add(line["sha256"])
-
-
-def _read_lines(path: Path) -> Iterable[dict]:
-    try:
-        texts = path.read_text("utf-8", errors="replace").splitlines()
-    except OSError:
-        return
-    for text in texts:
-        try:
-            line = json.loads(text)
-        except ValueError:
-            continue
-        if isinstance(line, dict) and {"photo", "photo_sha256", "sha256"} <= set(line):
-            yield line
-
-
-def run_key(recipe, settings: dict) -> str:
-    """A hash of everything that decides what a result looks like."""
-    facts = {"recipe": json.loads(recipe.model_dump_json()), "settings": {k: str(v) for k, v in settings.items()}}
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+# ------------------------------------------------------------------------------------------------ report
 
 
 def make_report(results: Sequence[dict], photos: int, recipe, settings: dict, seconds: float) -> dict:
@@ -348,16 +326,6 @@ def _write_json(path: Path, data: dict) -> None:
         write_atomically(path, (json.dumps(data, indent=1) + "\n").encode())
     except PhotoError as error:
         raise WplusError(str(error)) from error
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with open(path, "rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        from editing.faces.saving import reason
-
-        raise PhotoError(f"Cannot read {path}: {reason(error)}.") from error
 
 
 def _since(started: float) -> float:

@@ -238,15 +238,17 @@ class Editor:
         detector: str = "auto",
         aligned: bool = False,
         callback: Progress | None = None,
+        target: Target | None = None,
     ) -> Inversion:
         """Find a face and invert it; several faces of one photo may be set one after the other.
 
         budget: an `editing.inversion.Budget`, None for the method's own.  callback: as the strategies call it.
+        target: the face, where `find` has found it already (detector and aligned then mean nothing).
         Raises PhotoError, NoFaceFound, UsageError, WeightsMissing, Cancelled.
         """
         self.check(method, detector)
         photo = self.open(photo)
-        target = find(photo, self.generator.resolution, face, detector, aligned)
+        target = target or find(photo, self.generator.resolution, face, detector, aligned)
         options = {"callback": callback, "seed": seed} | ({} if budget is None else {"budget": budget})
         inversion = self.strategies[method](self.generator, target.crop.to(self.device), **options)
         made = {"method": method, "seed": seed, "device": str(self.device), "threads": torch.get_num_threads()}

@@ -5,13 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from editing import batch, provenance
+from editing import batch, provenance, session
 from editing.faces import photo as photos
 from stylegan2.errors import UsageError
 from tests.editing.fakes import write_photo
@@ -268,3 +269,15 @@ def test_a_journal_line_cut_short_only_costs_its_own_photo(command, toy, album, 
     assert report["skipped"] == 2 and report["done"] == 1
     _, report, _ = go(command, album, out)
     assert report["skipped"] == 3
+
+
+def test_faces_are_found_ahead_in_a_thread_and_once(command, toy, album, tmp_path, monkeypatch):
+    threads, find = [], session.find
+
+    def watched(*args, **options):
+        threads.append(threading.get_ident())
+        return find(*args, **options)
+
+    monkeypatch.setattr(session, "find", watched)
+    _, report, _ = go(command, album, tmp_path / "out")
+    assert report["done"] == 3 and len(threads) == 3 and threading.get_ident() not in threads
