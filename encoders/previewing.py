@@ -19,6 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
+from torch import Tensor
 
 from encoders.batches import Data
 from stylegan2 import checkpoints, preview, zoo
@@ -40,10 +41,7 @@ def train(generator: Generator, folders: list[Path], out: Path, images: int, bat
     tail = preview.load(generator, init).tail.requires_grad_(True) if init else preview.start(generator, seed)
     tail = tail.to(device, memory_format=torch.channels_last)
     average, model = copy.deepcopy(tail), preview.Preview(generator, tail)
-    paint = list(tail.paint.parameters())
-    others = [parameter for name, parameter in tail.named_parameters() if not name.startswith("paint.")]
-    groups = [{"params": paint, "factor": PAINT_RATE}, {"params": others, "factor": 1.0}]
-    adam = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.99), weight_decay=0.01)
+    adam = optimiser(tail, rate)
     steps, began, error = max(1, images // batch), time.monotonic(), float("nan")
     for step in range(steps):
         indices = data.indices(batch, step)
@@ -54,7 +52,7 @@ def train(generator: Generator, folders: list[Path], out: Path, images: int, bat
         loss.backward()
         torch.nn.utils.clip_grad_norm_(tail.parameters(), 1.0)
         for group in adam.param_groups:
-            group["lr"] = rate * group["factor"] * schedule(step, steps)
+            group["lr"] = group["rate"] * schedule(step, steps)
         adam.step()
         with torch.no_grad():
             for mine, theirs in zip(average.parameters(), tail.parameters(), strict=True):
@@ -67,6 +65,60 @@ def train(generator: Generator, folders: list[Path], out: Path, images: int, bat
             minutes = (time.monotonic() - began) / 60
             print(f"images {(step + 1) * batch} minutes {minutes:.1f} held_out {error:.4f}", flush=True)
     return error
+
+
+class Follower:
+    """Keeps a preview honest about what an encoder answers while that learns from it.
+
+    An encoder finds codes that a fixed preview draws as the photo and the generator does not: measured, held-out L2
+    .05 in previews and .10 in renders after 5,000 images.  So at every step one answer is rendered, and the tail
+    learns it, with earlier ones (`POOL`) and a sample, at a constant rate.
+    """
+
+    POOL, RECALLED = 512, 2
+
+    def __init__(self, model: preview.Preview, data: Data, rate: float = 3e-4) -> None:
+        self.model, self.data, self.pool = model, data, []
+        self.adam = optimiser(model.tail, rate)
+
+    def step(self, ws: Tensor, number: int) -> float:
+        """One answer's ws (1, num_ws, w_dim) -> how far the preview was off (mean squared error); it learns from it."""
+        random = np.random.default_rng((3, number))
+        with torch.no_grad():
+            seen = area_resize(self.model.generator.synthesis(ws), preview.SIZE)
+        entry = (ws.detach(), seen.clamp(-1.2, 1.2))
+        recalled = random.permutation(len(self.pool))[: self.RECALLED]
+        sample = self.data.indices(1, number)
+        code = self.model.statistics.unwhiten(self.data.codes[sample].float().to(ws.device))
+        drawn = area_resize(self.data.pictures(sample).to(ws.device), preview.SIZE)
+        batch = [entry, *(self.pool[index] for index in recalled), (code, drawn)]
+        goal = torch.cat([picture for _, picture in batch])
+        self.model.tail.requires_grad_(True)  # only here: what looks at pictures needs no gradients of weights
+        ours = self.model(torch.cat([code for code, _ in batch]))
+        loss = F.mse_loss(ours, goal) + F.mse_loss(area_resize(ours, SMALL), area_resize(goal, SMALL))
+        self.adam.zero_grad(set_to_none=True)
+        loss.backward()
+        parameters = list(self.model.tail.parameters())
+        if torch.distributed.is_initialized():
+            for parameter in parameters:
+                torch.distributed.all_reduce(parameter.grad)
+                parameter.grad /= torch.distributed.get_world_size()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        self.adam.step()
+        self.model.tail.requires_grad_(False)
+        if len(self.pool) < self.POOL:
+            self.pool.append(entry)
+        else:
+            self.pool[int(random.integers(self.POOL))] = entry
+        return F.mse_loss(ours[:1].detach(), goal[:1]).item()
+
+
+def optimiser(tail: preview.Tail, rate: float) -> torch.optim.Optimizer:
+    """AdamW with `rate`, and PAINT_RATE of it for the projection of the rows."""
+    paint = list(tail.paint.parameters())
+    others = [parameter for name, parameter in tail.named_parameters() if not name.startswith("paint.")]
+    groups = [{"params": ps, "lr": r, "rate": r} for ps, r in ((paint, PAINT_RATE * rate), (others, rate))]
+    return torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=0.01)
 
 
 def schedule(step: int, steps: int) -> float:

@@ -42,6 +42,7 @@ from encoders.efficientnet import from_state as image_network
 from encoders.latent_discriminator import LatentDiscriminator, Pool, discriminator_loss, encoder_loss, r1_penalty
 from encoders.losses import code as code_loss
 from encoders.losses import identity, picture
+from encoders.previewing import Follower
 from stylegan2 import checkpoints, engine, preview, w_statistics, zoo
 from stylegan2.allocator import tune_allocator
 from stylegan2.generator import Generator
@@ -65,12 +66,13 @@ class Settings:
     structure: float = 0.3
     perceptual: float = 0.3
     identity: float = 0.0
-    code: float = 0.05
-    look: float = 0.1
-    delta: float = 2e-3
+    code: float = 0.1
+    look: float = 0.2
+    delta: float = 6e-3
     adversarial: float = 0.02
     r1: float = 10.0
     stage_images: int = 1500
+    follow_every: int = 2
     metric_draws: int = 200
     ema: float = 0.998
     seed: int = 0
@@ -78,11 +80,15 @@ class Settings:
 
 def train(generator: Generator, look: Look, network: EfficientNetLite0, options: argparse.Namespace,
           settings: Settings, rank: int = 0, world: int = 1, person: nn.Module | None = None) -> None:  # fmt: skip
-    """The loop: batches by number until `settings.images` were seen; saves every `options.save` seconds."""
+    """The loop: batches by number until `settings.images` were seen; saves every `options.save` seconds.
+
+    look: what a code looks like; where it is a Preview, it goes on learning with the encoder (`previewing.Follower`).
+    """
     device = generator.w_avg.device
     statistics, data = w_statistics.load().to(device), Data(generator, options.samples, settings.size, settings.seed)
     metric = look_metric(generator, network, settings, options.samples[0]).to(device)
     run = Run(options.out, generator, network, settings, device, options.init)
+    follower = Follower(look, data) if isinstance(look, preview.Preview) and settings.follow_every else None
     model = run.encoder
     if world > 1:  # every process its own latent discriminator; offsets that are not switched on yet have no gradient
         model = torch.nn.parallel.DistributedDataParallel(model, find_unused_parameters=settings.stage_images > 0)
@@ -106,15 +112,17 @@ def train(generator: Generator, look: Look, network: EfficientNetLite0, options:
         losses["adversarial"] = encoder_loss(run.discriminator(ws[:, : stage + 1]))
         run.step(sum(getattr(settings, name) * loss for name, loss in losses.items()))
         run.adversary_step(generator, ws.detach(), number)
+        if follower and number // world % settings.follow_every == 0:
+            losses["preview"] = torch.tensor(follower.step(ws[:1].detach(), number))
         run.seen += settings.batch * world
         run.recent.append({name: loss.item() for name, loss in losses.items()} | {"stage": stage})
         if rank == 0 and time.monotonic() - saved > options.save and run.seen < settings.images:
-            run.save(held_out(run.average, generator, look, data, options.out))
+            run.save(held_out(run.average, generator, look, data, options.out), look)
             saved = time.monotonic()
         if options.minutes and time.monotonic() - run.started > 60 * options.minutes:
             break
     if rank == 0:
-        run.save(held_out(run.average, generator, look, data, options.out))
+        run.save(held_out(run.average, generator, look, data, options.out), look)
 
 
 def batch_of(data: Data, photos: Photos | None, settings: Settings, number: int,
@@ -212,11 +220,14 @@ class Run:
         loss.backward()
         self.adversary.step()
 
-    def save(self, measured: dict[str, float]) -> None:
-        """Weights (fp16), their average, the count of images, a row of the log: each file whole or not at all."""
+    def save(self, measured: dict[str, float], look: Look) -> None:
+        """Weights (fp16), their average, the preview's, images seen, a row of the log: a file whole or not at all."""
         training = {f"encoder.{name}": tensor for name, tensor in compact.state(self.encoder).items()}
         training |= {f"discriminator.{name}": t.half().cpu() for name, t in self.discriminator.state_dict().items()}
-        for name, state in (("training", training), ("encoder", compact.state(self.average))):
+        files = {"training": training, "encoder": compact.state(self.average)}
+        if isinstance(look, preview.Preview):
+            files["preview"] = preview.state(look.tail)
+        for name, state in files.items():
             part = self.folder / f".{name}.{os.getpid()}"
             save_file(state, part)
             os.replace(part, self.folder / f"{name}.safetensors")
@@ -225,7 +236,7 @@ class Run:
         row = {"seen": self.seen, "minutes": round((time.monotonic() - self.started) / 60, 2)} | measured | means
         log = self.folder / "log.csv"
         fields = ["seen", "minutes", *measured, "stage", "pixel", "structure", "perceptual", "identity", "code", "look",
-                  "delta", "adversarial"]  # fmt: skip
+                  "delta", "adversarial", "preview"]  # fmt: skip
         with log.open("a", newline="") as file:
             writer = csv.DictWriter(file, fields, restval="", extrasaction="ignore")
             if file.tell() == 0:
@@ -244,7 +255,7 @@ def held_out(encoder: compact.CompactEncoder, generator: Generator, look: Look, 
              folder: Path) -> dict[str, float]:  # fmt: skip
     """How the average does on samples that it was not trained on, after one pass and after three; `folder/grid.png`.
 
-    l2 compares with previews; the grid shows the first few, rendered: photo, one pass, three.
+    l2 compares previews of all of them, render those of the first few, which the grid shows: photo, one pass, three.
     """
     device = generator.w_avg.device
     indices, statistics = np.arange(min(JUDGED, data.held_out)), w_statistics.load().to(device)
@@ -259,6 +270,7 @@ def held_out(encoder: compact.CompactEncoder, generator: Generator, look: Look, 
             result[f"held_out_l2_{passes}"] = F.mse_loss(looks, pictures).item()
             ws = statistics.unwhiten(answers[:SHOWN])
             rows.append(torch.cat([engine.area_resize(generator.synthesis(w), data.size) for w in ws.split(1)]))
+            result[f"held_out_render_{passes}"] = F.mse_loss(rows[-1], rows[0]).item()
     grid = np.concatenate([np.concatenate(list(engine.to_uint8(row)), 1) for row in rows])
     part = folder / f".grid.{os.getpid()}.png"
     Image.fromarray(grid).save(part)
@@ -309,7 +321,8 @@ def main() -> None:
     network = image_network(load_file(zoo.path("efficientnet-lite0"))).to(device)
     settings = Settings(**{name: getattr(options, name) for name in asdict(Settings())})
     person = identity.load(zoo.path("dlib-face-recognition")).to(device) if settings.identity else None
-    look = preview.load(generator, options.preview)
+    own = options.out / "preview.safetensors"  # of a run that goes on
+    look = preview.load(generator, own if own.exists() else options.preview)
     train(generator, look, network, options, settings, rank, world, person)
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from encoders import previewing, samples
 from encoders.batches import Data
@@ -36,6 +37,20 @@ def test_it_learns_and_goes_on_from_what_it_wrote(generator, folder):
     again = previewing.train(generator, [folder / "samples"], out, 8, rate=0.0, init=out)
     assert again == pytest.approx(later, rel=0.02)
     assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_follower_learns_what_it_is_asked_about_and_goes_back_to_rest(generator, folder):
+    data = Data(generator, [folder / "samples"], preview.SIZE, 0)
+    model = preview.from_state(generator, preview.state(preview.start(generator)))
+    follower = previewing.Follower(model, data, rate=5e-3)
+    ws = model.statistics.unwhiten(2 * torch.randn(1, 10, 512, generator=torch.Generator().manual_seed(0)))
+    errors = [follower.step(ws, number) for number in range(30)]
+    assert np.mean(errors[-5:]) < 0.6 * np.mean(errors[:5])
+    assert len(follower.pool) == 30 and not any(p.requires_grad for p in model.tail.parameters())
+    assert model(ws).requires_grad is False
+    follower.POOL = 30
+    follower.step(ws, 30)
+    assert len(follower.pool) == 30
 
 
 def test_it_needs_samples(generator, tmp_path):

@@ -3,16 +3,18 @@
 import argparse
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from encoders import compact, samples, train
 from encoders.batches import Data, Photos
 from encoders.losses.identity import FaceDescriptor
-from stylegan2 import w_statistics
+from stylegan2 import preview, w_statistics
 from stylegan2.engine import area_resize, to_float, to_uint8
 from stylegan2.errors import UsageError
 from tests.encoders import toys
@@ -80,7 +82,7 @@ def test_training_learns_four_faces(parts, tmp_path, monkeypatch):
     for name, shard, first in (("held_out", 6, 0), ("four", 4, 50)):
         monkeypatch.setattr(samples, "SHARD", shard)
         samples.write(parts[0], tmp_path / name, shard, first)
-    settings = train.Settings(**{**vars(SETTINGS), "images": 240, "rate": 3e-3, "stage_images": 1})
+    settings = replace(SETTINGS, images=240, rate=3e-3, stage_images=1)
     train.train(*parts, options(tmp_path, samples=[tmp_path / "held_out", tmp_path / "four"], save=0), settings)
     rows = list(csv.DictReader((tmp_path / "run" / "log.csv").open()))
     for name in ("pixel", "look", "code"):
@@ -89,7 +91,7 @@ def test_training_learns_four_faces(parts, tmp_path, monkeypatch):
 
 
 def test_a_run_that_was_stopped_goes_on(parts, folder):
-    train.train(*parts, options(folder), train.Settings(**{**vars(SETTINGS), "images": 8}))
+    train.train(*parts, options(folder), replace(SETTINGS, images=8))
     before = weights(folder)
     train.train(*parts, options(folder), SETTINGS)
     assert json.loads((folder / "run" / "state.json").read_text())["seen"] == 24
@@ -107,7 +109,7 @@ def test_a_time_limit_stops_between_batches(parts, folder):
 def test_a_run_begins_from_the_weights_of_another(parts, folder):
     train.train(*parts, options(folder, "first"), SETTINGS)
     beginning = options(folder, "second", init=folder / "first" / "encoder.safetensors")
-    still = train.Settings(**{**vars(SETTINGS), "images": 4, "rate": 0.0})
+    still = replace(SETTINGS, images=4, rate=0.0)
     train.train(*parts, beginning, still)
     first, second = weights(folder, "first"), weights(folder, "second")
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
@@ -124,7 +126,7 @@ def test_real_photos_and_the_person_take_part(parts, folder):
     assert torch.equal(goal[:1], shrunk) and not known[0]
     person = FaceDescriptor()
     torch.nn.init.normal_(person.fc.weight)
-    settings = train.Settings(**{**vars(SETTINGS), "identity": 0.3})
+    settings = replace(SETTINGS, identity=0.3)
     train.train(*parts, options(folder, photos=folder / "photos"), settings, person=person)
     row = list(csv.DictReader((folder / "run" / "log.csv").open()))[-1]
     assert all(float(row[name]) > 0 for name in ("pixel", "structure", "perceptual", "identity"))
@@ -154,11 +156,27 @@ def test_too_few_samples_are_refused(parts, tmp_path, monkeypatch):
         train.train(*parts, options(tmp_path), SETTINGS)
 
 
+def test_a_preview_learns_with_the_encoder_and_is_saved_and_taken_up_again(parts, tmp_path, monkeypatch):
+    monkeypatch.setattr(samples, "SHARD", 6)
+    generator = toys.generator(5)
+    samples.write(generator, tmp_path / "samples", 18, 0)
+    beginning = preview.state(preview.start(generator))
+    look = preview.from_state(generator, beginning)
+    train.train(generator, look, parts[2], options(tmp_path), SETTINGS)
+    learnt = load_file(tmp_path / "run" / "preview.safetensors")
+    assert any(not torch.equal(tensor, learnt[name]) for name, tensor in beginning.items())
+    row = list(csv.DictReader((tmp_path / "run" / "log.csv").open()))[-1]
+    assert float(row["preview"]) > 0
+    frozen = preview.from_state(generator, beginning)
+    train.train(generator, frozen, parts[2], options(tmp_path, "still"), replace(SETTINGS, follow_every=0))
+    assert all(torch.equal(tensor, beginning[name]) for name, tensor in preview.state(frozen.tail).items())
+
+
 def _one_of_two(rank, folder, meeting):
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
     generator = toys.generator()
-    settings = train.Settings(**{**vars(SETTINGS), "images": 32, "stage_images": 8})
+    settings = replace(SETTINGS, images=32, stage_images=8)
     samples.SHARD = 6
     train.train(generator, generator.synthesis, toys.image_network(), options(folder), settings, rank, 2)
     torch.distributed.destroy_process_group()
