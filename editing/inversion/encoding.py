@@ -2,8 +2,8 @@
 
 `encoder` runs the compact e4e (`encoders.compact`); every further pass (ReStyle, arXiv 2104.02699) sees a
 preview (`stylegan2.preview`) of what the last one answered, and corrects it: five passes cost less than one
-render.  `encoder+optimise` begins `optimise` there instead of at the mean face (Zhu et al., arXiv 2004.00049,
-did so first).
+render.  `encoder+optimise` goes on from there (Zhu et al., arXiv 2004.00049, did so first), on previews before it
+does on renders.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from editing.inversion.budget import Budget, Callback, Progress, finish
-from editing.inversion.latent import OPTIMISE, optimise_latent, plan
+from editing.inversion.latent import OPTIMISE, OVERHEAD, SKETCH, SKETCH_COST, optimise_latent, plan, sketch
 from editing.inversion.objective import objective
 from editing.types import Inversion
 from encoders import compact
@@ -24,7 +24,7 @@ from stylegan2.errors import WplusError
 from stylegan2.generator import Generator
 
 PASSES = 5  # by default, and at most: ReStyle's number
-WARM = replace(OPTIMISE, rows_from=0.0)  # the rows are apart from the start
+WARM = replace(OPTIMISE, steps=25, rate=0.06, rows_from=0.0)  # the rows are apart from the start
 
 
 def encoder(generator: Generator, image: Tensor, *, callback: Callback | None = None, seed: int = 0,
@@ -41,9 +41,10 @@ def encoder_optimise(generator: Generator, image: Tensor, *, callback: Callback 
                      budget: Budget = Budget()) -> Inversion:  # fmt: skip
     """The encoder's answer, optimised further.  image (1, 3, R, R) RGB in [-1, 1] -> Inversion in W+."""
     goal = objective(image, WARM.weights)
-    steps = plan(generator, goal, WARM, budget)
-    start = encode(generator, image)
-    ws = optimise_latent(generator, goal, WARM, steps, Progress(callback, steps, "encoder+optimise"), start)
+    steps = plan(generator, goal, WARM, budget, OVERHEAD + SKETCH_COST)
+    progress = Progress(callback, SKETCH.steps + steps, "encoder+optimise")
+    ws = sketch(generator, image, encode(generator, image), progress)
+    ws = optimise_latent(generator, goal, WARM, steps, progress, ws)
     made = {"method": "encoder+optimise", "steps": steps, "seed": seed}
     return finish(generator, Inversion(ws=ws, family="", **made), image)
 

@@ -26,12 +26,13 @@ from stylegan2.engine import area_resize, to_uint8
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights of the terms; `scales` are the sides in pixels at which pixels are compared."""
+    """Weights of the terms; `scales` are the sides in pixels at which pixels are compared, `side` that of features."""
 
     pixel: float = 1.0
     perceptual: float = 1.0
     identity: float = 1.0
     scales: tuple[int, ...] = (256, 64, 16)
+    side: int = 256
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,13 @@ class Objective:
     def __call__(self, image: Tensor) -> Tensor:
         """Rendered image (1, 3, R, R) -> scalar loss."""
         w = self.weights
-        at256 = area_resize(image, 256)
+        small = area_resize(image, w.side)
         loss = w.pixel * sum(
-            F.mse_loss(image if size == image.shape[-1] else area_resize(image if size > 256 else at256, size), target)
-            for size, target in zip(w.scales, self.pyramid, strict=True)
+            F.mse_loss(image if size == image.shape[-1] else area_resize(image if size > w.side else small, size), to)
+            for size, to in zip(w.scales, self.pyramid, strict=True)
         )
         if w.perceptual:
-            features = perceptual.features(perceptual_network(image.device), at256)
+            features = perceptual.features(perceptual_network(image.device), small)
             loss = loss + w.perceptual * perceptual.distance(features, self.features).mean()
         if w.identity and self.chip is not None:
             chips = identity.extract_chips(image, self.chip)
@@ -65,9 +66,9 @@ def objective(image: Tensor, weights: Weights) -> Objective:
     """Target crop (1, 3, R, R) RGB in [-1, 1] -> its Objective."""
     device = image.device
     with torch.no_grad():
-        at256 = area_resize(image, 256)
         pyramid = tuple(area_resize(image, size) for size in weights.scales)
-        features = perceptual.features(perceptual_network(device), at256) if weights.perceptual else []
+        small = area_resize(image, weights.side)
+        features = perceptual.features(perceptual_network(device), small) if weights.perceptual else []
         points = judges.locate(to_uint8(image)[0]) if weights.identity else None
         chip = None if points is None else identity.chip_transform(points)
         descriptor = None if chip is None else identity_network(device)(identity.extract_chips(image, chip))
