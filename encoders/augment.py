@@ -1,9 +1,9 @@
 """From a generator's picture towards a photo, in two steps: another scene, and a camera.
 
-`scene` changes what is to be matched: other light and colours, a crop that sits a little off, another
-background.  Its code is not known any more, but the picture is.  `camera` changes what hides it: blur, sensor
-noise, JPEG, something in front of the face.  An encoder that has seen clean pictures of W alone takes both
-for granted.
+`scene` changes what is to be matched: other light and colours, features a little out of place, a crop that
+sits a little off, another background.  Its code is not known any more, but the picture is.  `camera` changes
+what hides it: blur, sensor noise, JPEG, something in front of the face.  An encoder that has seen clean pictures of
+W alone takes both for granted.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SCENES = 0.4  # share of the pictures that get another scene
-BACKGROUNDS = 0.3  # share of those that get another background
+SCENES = 0.6  # share of the pictures that get another scene
+BACKGROUNDS = 0.15  # share of those that get another background
 
 
 @cache
@@ -25,8 +25,10 @@ def _scene():
 
     return K.AugmentationSequential(
         K.RandomAffine(degrees=1.5, translate=(0.01, 0.01), scale=(0.97, 1.03), padding_mode="border", p=0.6),
-        K.ColorJiggle(brightness=0.12, contrast=0.2, saturation=0.25, hue=0.02, p=0.8),
-        K.RandomGamma((0.75, 1.3), p=0.5),
+        K.RandomThinPlateSpline(0.05, p=0.3),
+        K.ColorJiggle(brightness=0.1, contrast=0.25, saturation=0.35, hue=0.02, p=0.8),
+        K.RandomGamma((0.65, 1.5), p=0.5),
+        K.RandomLinearIllumination((0.05, 0.3), p=0.3),
         data_keys=["input"],
     )
 
@@ -45,13 +47,15 @@ def _camera():
 
 
 def scene(images: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """images (B, 3, S, S) RGB in [-1, 1], S even -> pictures of the same shape, and whether each was changed (B,)."""
+    """images (B, 3, S, S) RGB in [-1, 1], S a multiple of 16 -> the same shape, and whether each was changed (B,)."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         changed = torch.rand(len(images), device=images.device) < SCENES
         elsewhere = torch.rand(len(images), device=images.device) < BACKGROUNDS
         others = torch.where(elsewhere[:, None, None, None], _other_background(images), images)
-        others = _scene()((others + 1) / 2) * 2 - 1
+        margin = images.shape[-1] // 16  # reflected, so that what is moved in from outside is no black
+        others = _scene()((F.pad(others, [margin] * 4, mode="reflect") + 1) / 2) * 2 - 1
+        others = others[..., margin:-margin, margin:-margin]
         return torch.where(changed[:, None, None, None], others.clamp(-1, 1), images), changed
 
 
