@@ -43,7 +43,7 @@ def encoder_optimise(generator: Generator, image: Tensor, *, callback: Callback 
     goal = objective(image, WARM.weights)
     steps = plan(generator, goal, WARM, budget, OVERHEAD + SKETCH_COST)
     progress = Progress(callback, SKETCH.steps + steps, "encoder+optimise")
-    ws = sketch(generator, image, encode(generator, image), progress)
+    ws = sketch(generator, image, encode(generator, image), progress, SKETCH)
     ws = optimise_latent(generator, goal, WARM, steps, progress, ws)
     made = {"method": "encoder+optimise", "steps": steps, "seed": seed}
     return finish(generator, Inversion(ws=ws, family="", **made), image)

@@ -89,7 +89,7 @@ def latent_step_seconds(generator: Generator, goal: Objective) -> float:
     return step_seconds(lambda: goal(generator.synthesis(ws)))
 
 
-def sketch(generator: Generator, image: Tensor, start: Tensor, progress: Progress, settings: Latent = SKETCH) -> Tensor:
+def sketch(generator: Generator, image: Tensor, start: Tensor, progress: Progress, settings: Latent) -> Tensor:
     """start (1, num_ws, w_dim) -> ws of the same shape, whose preview is nearer to the image (1, 3, R, R)."""
     goal = objective(area_resize(image, preview.SIZE), settings.weights)
     draw = preview.load(generator)

@@ -58,6 +58,7 @@ def test_an_optimisation_begins_where_it_is_told(generator):
 
 def test_optimising_from_the_encoder_improves_its_answer_and_can_be_cancelled(generator, encoder, monkeypatch):
     monkeypatch.setattr(encoding, "WARM", latent.Latent(rows_from=0.0, weights=PIXELS))
+    monkeypatch.setattr(encoding, "SKETCH", latent.Latent(steps=3, rows_from=0.0, weights=PIXELS))
     image = picture(generator)
     alone = encoding.encoder(generator, image)
     further = encoding.encoder_optimise(generator, image, budget=Budget(steps=20))
@@ -65,6 +66,23 @@ def test_optimising_from_the_encoder_improves_its_answer_and_can_be_cancelled(ge
     assert further.metrics["l2"] < alone.metrics["l2"]
     with pytest.raises(Cancelled):
         encoding.encoder_optimise(generator, image, budget=Budget(steps=20), callback=lambda *_: False)
+
+
+def test_a_sketch_looks_at_previews_only(generator, monkeypatch):
+    """Of a generator whose previews are all one grey ramp of the first row: the sketch finds the photo's grey."""
+    grey = lambda ws: ws[:, :1, :1, None].expand(-1, 3, 128, 128) * 10  # noqa: E731
+    monkeypatch.setattr(preview, "load", lambda _: grey)
+    monkeypatch.setattr(type(generator), "synthesis", None)
+    start = w_statistics.load().mean.expand(1, 6, 512)
+    photo = torch.full((1, 3, 1024, 1024), grey(start)[0, 0, 0, 0].item() + 0.3)
+    settings = latent.Latent(steps=40, rate=0.01, prior=0.0, row_prior=0.0, rows_from=0.0, weights=PIXELS)
+    steps = []
+    progress = Progress(lambda *at: steps.append(at), 41, "")
+    found = latent.sketch(generator, photo, start, progress, settings)
+    assert (grey(found) - photo[..., :1, :1]).abs().max() < 0.05 < (grey(start) - photo[..., :1, :1]).abs().max()
+    assert len(steps) == 40
+    with pytest.raises(Cancelled):
+        latent.sketch(generator, photo, start, Progress(lambda *_: False, 41, ""), settings)
 
 
 def test_a_generator_with_other_rows_is_refused(generator):
