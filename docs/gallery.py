@@ -1,7 +1,7 @@
 """Make the pictures of the README from scratch:  python docs/gallery.py  (after `make demo`)
 
 Only generated faces are shown, and NASA's public-domain portrait of Eileen Collins with smile and pose.
-Writes docs/gallery/{faces,inversion,demo,catalogue}.webp, each below 300 KB.
+Writes docs/gallery/{faces,inversion,encoder,demo,catalogue}.webp, each below 300 KB.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from editing import directions
-from editing.inversion import Budget, residual, tune
+from editing.inversion import Budget, encoder, encoder_optimise, residual, tune
 from stylegan2 import checkpoints, engine, zoo
 from stylegan2.allocator import tune_allocator
 
@@ -72,6 +72,21 @@ def inversion(generator, catalogue, seed: int = 3) -> None:
         picture = engine.to_uint8(engine.area_resize(residual.render(generator, edited), 256))[0]
         tiles.append(labelled(picture, f"{name} {strength:+g}" if name else "its inversion"))
     write([tiles], "inversion.webp")
+
+
+def encoded(generator, catalogue, seeds=(61, 62, 64, 65, 67, 70)) -> None:
+    """Generated faces as if they were photos: themselves, the encoder's answers after one pass and five, optimised."""
+    columns = []
+    for seed in seeds:
+        with torch.inference_mode():
+            image = generator.synthesis(engine.broadcast(generator, engine.latents(generator, [seed], 0.9)))
+        image = image.clone()
+        found = (encoder(generator, image, budget=Budget(steps=1)), encoder(generator, image))
+        codes = [inversion.ws for inversion in (*found, encoder_optimise(generator, image))]
+        names = ("", "one pass", "five passes", "encoder+optimise")
+        shown = [engine.to_uint8(engine.area_resize(image, 256))[0], *(render(generator, ws) for ws in codes)]
+        columns.append(np.vstack([labelled(picture, name) for picture, name in zip(shown, names, strict=True)]))
+    write([columns], "encoder.webp")
 
 
 def sheet(generator, catalogue, seeds=(5, 19)) -> None:

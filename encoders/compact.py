@@ -4,7 +4,8 @@ e4e (Tov et al., arXiv 2102.02766) in 11 M parameters instead of 270 M.  What is
 feature pyramid feed coarse, middle and fine rows; the code is w_0 plus offsets, switched on one after the
 other in training (sec. 3.2).  What is not: an ImageNet backbone whose norms are folded in, one bottleneck per
 level instead of a convolution stack per row, and codes in whitened W (`w_statistics`), where every
-direction has unit variance, so that one loss fits all.
+direction has unit variance, so that one loss fits all.  Beside the backbone, a linear map of the pictures at 16x16
+leads to every level: light and colours, and most of what a second pass corrects, are nearly linear in them.
 
 ReStyle (Alaluf et al., arXiv 2104.02699): the network sees the photo and what the current code renders to,
 and predicts how far the code is off.  The first pass starts from the mean face, which is part of the weights.
@@ -31,6 +32,7 @@ from stylegan2.generator import Generator
 
 SIZE = 256  # pixels of the pictures it sees
 TAPS = (4, 10, 15)  # backbone blocks of the pyramid: strides 8, 16, 32
+LOW = 16  # side of the pictures that pass by the backbone
 LEVELS = (7, 3, 0)  # first row of the fine, middle and coarse level: e4e's split of the rows
 Look = Callable[[Tensor], Tensor]
 SHIPPED = Path(__file__).with_name("data") / "e4e-compact.safetensors"
@@ -65,10 +67,11 @@ class CompactEncoder(nn.Module):
         self.seen = nn.Conv2d(3, 32, 3, 2, bias=False)  # the stem's other half: photo minus rendering
         self.lateral = nn.ModuleList(nn.Conv2d(WIDTHS[tap], width, 1) for tap in TAPS)
         self.levels = nn.ModuleList(Level(width, pooled, grid, w_dim) for _ in TAPS)
+        self.direct = nn.ModuleList(nn.Linear(6 * LOW * LOW, w_dim, bias=False) for _ in TAPS)
         self.code = nn.Linear(w_dim, w_dim)  # w_0, from the coarse level
         self.offsets = nn.ModuleList(nn.Linear(w_dim, w_dim) for _ in range(num_ws - 1))
         self.register_buffer("mean_face", torch.zeros(3, SIZE, SIZE, dtype=torch.uint8))
-        for layer in (self.seen, self.code, *self.offsets):
+        for layer in (self.seen, self.code, *self.offsets, *self.direct):
             nn.init.zeros_(layer.weight)
         for layer in (self.code, *self.offsets):
             nn.init.zeros_(layer.bias)
@@ -81,7 +84,9 @@ class CompactEncoder(nn.Module):
         top = self.lateral[2](coarse)
         mid = self.lateral[1](middle) + F.interpolate(top, size=middle.shape[-2:], mode="nearest")
         low = self.lateral[0](fine) + F.interpolate(mid, size=fine.shape[-2:], mode="nearest")
-        vectors = [level(x) for level, x in zip(self.levels, (low, mid, top), strict=True)]  # 3 x (B, w_dim)
+        pixels = torch.cat([area_resize(image, LOW).flatten(1) for image in (photo, photo - rendered)], 1)  # (B, 1536)
+        maps = zip(self.levels, self.direct, (low, mid, top), strict=True)
+        vectors = [level(x) + direct(pixels) for level, direct, x in maps]  # 3 x (B, w_dim)
         code = self.code(vectors[2])
         rows = [code]
         for row, offset in enumerate(self.offsets, start=1):

@@ -10,10 +10,11 @@ Losses of a batch of samples (photo x, its code u, the encoder's answer v, all w
     + code * mean |v - u|^2 + look * log(1 + (v - u)^T M (v - u))     where u is known
     + delta * |offsets| + adversarial * softplus(-D(v))               as in e4e (Tov et al., arXiv 2102.02766)
 
-y is a preview (`stylegan2.preview`), an order of magnitude cheaper than a render; M is what a small error looks
-like (`losses.code`).  Half of the batches answer for the first time; the others correct an answer they
-gave just before and see its preview (ReStyle, Alaluf et al., arXiv 2104.02699).  Offsets are switched on one
-after the other.  Real photos (`--photos`, aligned crops), whose codes nobody knows, are a quarter of each batch.
+y is a preview (`stylegan2.preview`), an order of magnitude cheaper than a render, and x is given the faults that
+the preview of u has (`allowed`); M is what a small error looks like (`losses.code`).  Half of the batches
+answer for the first time; the others correct an answer they gave just before and see its preview (ReStyle, Alaluf
+et al., arXiv 2104.02699).  Offsets are switched on one after the other.  Real photos (`--photos`, aligned
+crops), whose codes nobody knows, are a quarter of each batch.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ from stylegan2 import checkpoints, engine, preview, w_statistics, zoo
 from stylegan2.allocator import tune_allocator
 from stylegan2.generator import Generator
 
+DIRECT_RATE = 0.1  # of the linear maps, whose 1536 inputs move their outputs together, in `rate`
 METRIC_SEED = 7_000_000  # the metric's own faces
 JUDGED, SHOWN = 32, 8  # held-out samples that are looked at in every save, and those of them that are rendered
 Look = Callable[[Tensor], Tensor]  # ws (B, num_ws, w_dim) -> pictures (B, 3, R, R) in [-1, 1], differentiable
@@ -96,14 +98,15 @@ def train(generator: Generator, look: Look, network: EfficientNetLite0, options:
     saved = time.monotonic()
     while run.seen < settings.images:
         number = run.seen // (settings.batch * world) * world + rank
-        goal, target, known = batch_of(data, photos, settings, number, device)
+        goal, target, known, pictures = batch_of(data, photos, settings, number, device)
         photo = augment.camera(goal, settings.seed * 1_000_003 + number).contiguous(memory_format=torch.channels_last)
-        earlier, seen = started(run.encoder, look, photo, drawn_passes(settings, number))
+        earlier, before = started(run.encoder, look, photo, drawn_passes(settings, number))
         last = run.encoder.num_ws - 1
         stage = min(last, run.seen // settings.stage_images) if settings.stage_images else last
-        answer = earlier + model(photo, seen, stage)
+        answer = earlier + model(photo, before, stage)
         ws = statistics.unwhiten(answer)
-        losses = picture.compare(look(ws), goal, network, person)
+        wanted = goal + allowed(look, statistics.unwhiten(target), pictures, goal)
+        losses = picture.compare(look(ws), wanted, network, person)
         if known.any():
             error = (answer - target)[known]
             losses["code"] = error.square().mean()
@@ -126,17 +129,32 @@ def train(generator: Generator, look: Look, network: EfficientNetLite0, options:
 
 
 def batch_of(data: Data, photos: Photos | None, settings: Settings, number: int,
-             device: torch.device) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """-> pictures to match (B, 3, S, S), whitened codes (B, num_ws, w_dim), whether the code is the picture's (B,)."""
+             device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """-> pictures to match (B, 3, S, S), whitened codes (B, num_ws, w_dim), whether the code is the picture's (B,).
+
+    The fourth are the codes' own pictures (b, 3, S, S): those of the last b of the batch, the first are real photos.
+    """
     indices = data.indices(settings.batch, number)
     pictures, target = data.pictures(indices).to(device), data.codes[indices].float().to(device)
     goal, changed = augment.scene(pictures, settings.seed * 1_000_003 + number)
-    known = ~changed
+    known, few = ~changed, 0
     if photos is not None:
         few = max(1, settings.batch // 4)
         goal[:few] = photos.pictures(few, number).to(device)
         known[:few] = False
-    return goal, target, known
+    return goal, target, known, pictures[few:]
+
+
+def allowed(look: Look, ws: Tensor, pictures: Tensor, goal: Tensor) -> Tensor:
+    """What a preview gets wrong about the samples' own codes, to be added to the goals (B, 3, S, S); no gradient.
+
+    Without it the best answer is not the sample's code, but one whose preview makes up for the preview's errors.
+    """
+    result = torch.zeros_like(goal)
+    with torch.no_grad():
+        drawn = compact.resized(look(ws[-len(pictures) :]), goal.shape[-1])
+        result[-len(pictures) :] = drawn - pictures
+    return result
 
 
 def drawn_passes(settings: Settings, number: int) -> int:
@@ -165,18 +183,18 @@ class Run:
             torch.manual_seed(settings.seed)
             self.encoder = compact.start(network, generator)
             self.discriminator, self.pool = LatentDiscriminator(generator.w_dim).to(device), Pool(seed=settings.seed)
-            if init is not None:
+            if init is not None and not (folder / "state.json").exists():
                 self.encoder.load_state_dict(compact.load(init).state_dict())
         self.average = copy.deepcopy(self.encoder)
         if (folder / "state.json").exists():
             self.restore()
         self.encoder = self.encoder.to(device, memory_format=torch.channels_last)
         self.average = self.average.to(device, memory_format=torch.channels_last).requires_grad_(False)
-        backbone = {id(parameter) for parameter in self.encoder.backbone.parameters()}
-        groups = [
-            {"params": [p for p in self.encoder.parameters() if (id(p) in backbone) == inside], "factor": factor}
-            for inside, factor in ((True, settings.backbone_rate), (False, 1.0))
-        ]
+        groups = {settings.backbone_rate: [], DIRECT_RATE: [], 1.0: []}
+        for name, parameter in self.encoder.named_parameters():
+            part = {"backbone": settings.backbone_rate, "direct": DIRECT_RATE}.get(name.split(".")[0], 1.0)
+            groups[part].append(parameter)
+        groups = [{"params": parameters, "factor": factor} for factor, parameters in groups.items()]
         self.adam = torch.optim.AdamW(groups, lr=settings.rate, betas=(0.9, 0.99), weight_decay=0.01)
         self.adversary = torch.optim.Adam(self.discriminator.parameters(), lr=1e-4, betas=(0.5, 0.99))
         self.recent: list[dict[str, float]] = []

@@ -120,8 +120,9 @@ def test_real_photos_and_the_person_take_part(parts, folder):
     noise = np.random.default_rng(0).integers(0, 255, (300, 300, 3), np.uint8)
     Image.fromarray(noise).save(folder / "photos" / "a.png")
     data, photos = Data(parts[0], [folder / "samples"], 128, 0), Photos(folder / "photos", 128, 0)
-    goal, target, known = train.batch_of(data, photos, SETTINGS, 3, torch.device("cpu"))
+    goal, target, known, pictures = train.batch_of(data, photos, SETTINGS, 3, torch.device("cpu"))
     assert goal.shape == (4, 3, 128, 128) and target.shape == (4, 6, 512)
+    assert torch.equal(pictures, data.pictures(data.indices(4, 3)[1:]))
     shrunk = to_float(np.asarray(Image.fromarray(noise).resize((128, 128), Image.Resampling.BOX)))
     assert torch.equal(goal[:1], shrunk) and not known[0]
     person = FaceDescriptor()
@@ -132,6 +133,18 @@ def test_real_photos_and_the_person_take_part(parts, folder):
     assert all(float(row[name]) > 0 for name in ("pixel", "structure", "perceptual", "identity"))
     with pytest.raises(UsageError, match="no photos"):
         Photos(folder / "samples", 128, 0)
+
+
+def test_goals_are_given_the_faults_of_the_previews_and_photos_none(parts):
+    ws, pictures = torch.zeros(4, 6, 512), torch.full((3, 3, 128, 128), 0.25)
+    look = lambda ws: torch.full((len(ws), 3, 64, 64), 0.35)  # noqa: E731
+    given = train.allowed(look, ws, pictures, torch.zeros(4, 3, 128, 128))
+    assert torch.equal(given[0], torch.zeros(3, 128, 128))
+    assert torch.allclose(given[1:], torch.tensor(0.1), atol=1e-6)
+    generator = parts[0]
+    ws = w_statistics.load().mean.expand(2, 6, -1)
+    shown = compact.resized(generator.synthesis(ws), 128)
+    assert train.allowed(generator.synthesis, ws, shown, torch.zeros(2, 3, 128, 128)).abs().max() < 1e-6
 
 
 def test_half_of_the_batches_correct_an_earlier_answer(parts):
