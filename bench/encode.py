@@ -1,4 +1,4 @@
-"""How many pictures a second the shipped encoder takes, beside the time of one render; prints a Markdown table.
+"""How many pictures a second the shipped encoder does, beside the time of one render; prints a Markdown table.
 
     python -m bench.encode --batches 1 4 16 --runs 10 [--device cuda]
 
@@ -47,8 +47,9 @@ def main() -> None:
     rows: dict[str, tuple[int, Callable[[], object]]] = {"render 1024x1024": (1, lambda: generator.synthesis(ws))}
     for batch in options.batches:
         images = torch.rand(batch, 3, generator.resolution, generator.resolution, device=device) * 2 - 1
-        rows[f"one pass, batch {batch}"] = (batch, lambda images=images: encoding.encode(generator, images, 1))
-        rows[f"five passes, batch {batch}"] = (batch, lambda images=images: encoding.encode(generator, images))
+        for passes in (1, encoding.PASSES, encoding.MOST_PASSES):
+            named = f"{passes} pass{'es' * (passes > 1)}, batch {batch}"
+            rows[named] = (batch, lambda images=images, passes=passes: encoding.encode(generator, images, passes))
     times: dict[str, list[float]] = {name: [] for name in rows}
     for _ in range(options.runs + 1):
         for name, (_, function) in rows.items():

@@ -25,7 +25,6 @@ import csv
 import json
 import os
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -51,23 +50,22 @@ from stylegan2.generator import Generator
 DIRECT_RATE = 0.1  # of the linear maps, whose 1536 inputs move their outputs together, in `rate`
 METRIC_SEED = 7_000_000  # the metric's own faces
 JUDGED, SHOWN = 32, 8  # held-out samples that are looked at in every save, and those of them that are rendered
-Look = Callable[[Tensor], Tensor]  # ws (B, num_ws, w_dim) -> pictures (B, 3, R, R) in [-1, 1], differentiable
 
 
 @dataclass(frozen=True)
 class Settings:
     """images: how many are seen in all, which the rate's decay needs to know; size: side of the pictures in pixels."""
 
-    images: int = 400_000
-    batch: int = 32
-    size: int = 256
+    images: int = 200_000
+    batch: int = 16
+    size: int = compact.SIZE
     passes: int = 3
-    rate: float = 1e-3
+    rate: float = 8e-4
     backbone_rate: float = 0.3
     pixel: float = 1.0
     structure: float = 0.3
     perceptual: float = 0.3
-    identity: float = 0.0
+    identity: float = 0.3
     code: float = 0.1
     look: float = 0.2
     delta: float = 6e-3
@@ -80,7 +78,7 @@ class Settings:
     seed: int = 0
 
 
-def train(generator: Generator, look: Look, network: EfficientNetLite0, options: argparse.Namespace,
+def train(generator: Generator, look: compact.Look, network: EfficientNetLite0, options: argparse.Namespace,
           settings: Settings, rank: int = 0, world: int = 1, person: nn.Module | None = None) -> None:  # fmt: skip
     """The loop: batches by number until `settings.images` were seen; saves every `options.save` seconds.
 
@@ -100,7 +98,8 @@ def train(generator: Generator, look: Look, network: EfficientNetLite0, options:
         number = run.seen // (settings.batch * world) * world + rank
         goal, target, known, pictures = batch_of(data, photos, settings, number, device)
         photo = augment.camera(goal, settings.seed * 1_000_003 + number).contiguous(memory_format=torch.channels_last)
-        earlier, before = started(run.encoder, look, photo, drawn_passes(settings, number))
+        with torch.no_grad():
+            earlier, before = compact.passes(run.encoder, look, photo, drawn_passes(settings, number // world))
         last = run.encoder.num_ws - 1
         stage = min(last, run.seen // settings.stage_images) if settings.stage_images else last
         answer = earlier + model(photo, before, stage)
@@ -145,7 +144,7 @@ def batch_of(data: Data, photos: Photos | None, settings: Settings, number: int,
     return goal, target, known, pictures[few:]
 
 
-def allowed(look: Look, ws: Tensor, pictures: Tensor, goal: Tensor) -> Tensor:
+def allowed(look: compact.Look, ws: Tensor, pictures: Tensor, goal: Tensor) -> Tensor:
     """What a preview gets wrong about the samples' own codes, to be added to the goals (B, 3, S, S); no gradient.
 
     Without it the best answer is not the sample's code, but one whose preview makes up for the preview's errors.
@@ -158,15 +157,9 @@ def allowed(look: Look, ws: Tensor, pictures: Tensor, goal: Tensor) -> Tensor:
 
 
 def drawn_passes(settings: Settings, number: int) -> int:
-    """How many passes came before this batch's: none for half of them."""
+    """How many passes came before this batch's: none for half of them.  All processes draw alike, none waits."""
     random = np.random.default_rng((settings.seed, 1, number))
     return 0 if settings.passes == 1 or random.random() < 0.5 else int(random.integers(1, settings.passes))
-
-
-def started(encoder: compact.CompactEncoder, look: Look, photo: Tensor, passes: int) -> tuple[Tensor, Tensor]:
-    """The code after so many passes (B, num_ws, w_dim), whitened, and what it looks like (B, 3, S, S)."""
-    with torch.no_grad():
-        return compact.passes(encoder, look, photo, passes)
 
 
 class Run:
@@ -238,7 +231,7 @@ class Run:
         loss.backward()
         self.adversary.step()
 
-    def save(self, measured: dict[str, float], look: Look) -> None:
+    def save(self, measured: dict[str, float], look: compact.Look) -> None:
         """Weights (fp16), their average, the preview's, images seen, a row of the log: a file whole or not at all."""
         training = {f"encoder.{name}": tensor for name, tensor in compact.state(self.encoder).items()}
         training |= {f"discriminator.{name}": t.half().cpu() for name, t in self.discriminator.state_dict().items()}
@@ -269,7 +262,7 @@ class Run:
         print(" ".join(f"{name} {value:.4g}" for name, value in row.items()), flush=True)
 
 
-def held_out(encoder: compact.CompactEncoder, generator: Generator, look: Look, data: Data,
+def held_out(encoder: compact.CompactEncoder, generator: Generator, look: compact.Look, data: Data,
              folder: Path) -> dict[str, float]:  # fmt: skip
     """How the average does on samples that it was not trained on, after one pass and after three; `folder/grid.png`.
 

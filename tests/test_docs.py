@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from editing.cli import COMMANDS
+from editing.inversion import STRATEGIES
 from stylegan2.zoo_records import RECORDS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -161,7 +162,7 @@ def toys(monkeypatch, tmp_path):
     from tests.editing import fakes
 
     catalogue = fakes.CATALOGUE | {"yaw": fakes.FakeDirection("yaw", torch.tensor([0, 0, 0.1, 0]))}
-    strategies = dict.fromkeys(("optimise", "pivot", "tune"), fakes.fake_strategy)
+    strategies = dict.fromkeys(STRATEGIES, fakes.fake_strategy)
     landmarks = np.zeros((68, 2))
     landmarks[36:42], landmarks[42:48], landmarks[48], landmarks[54] = (40, 40), (56, 40), (42, 58), (54, 58)
     faces = [Face((30, 25, 66, 70), 1.0, landmarks, "toy"), Face((32, 25, 68, 70), 0.5, landmarks + 2, "toy")]
@@ -246,9 +247,11 @@ def test_every_record_of_the_zoo_has_a_card_with_its_hashes(name):
         assert f"\n## {section}\n" in text
 
 
-def test_the_shipped_statistics_have_a_card_with_their_hash():
-    content = (ROOT / "stylegan2" / "data" / "stylegan2-ffhq-w.safetensors").read_bytes()
-    assert hashlib.sha256(content).hexdigest() in card_of("stylegan2-ffhq-w")
+@pytest.mark.parametrize("path", sorted(ROOT.glob("*/data/*.safetensors")), ids=lambda path: path.stem)
+def test_shipped_weights_have_a_card_with_their_size_and_hash(path):
+    content, card = path.read_bytes(), card_of(path.stem)
+    assert hashlib.sha256(content).hexdigest() in card and f"{len(content):,}" in card
+    assert path.relative_to(ROOT).as_posix() in card
 
 
 def test_the_index_names_every_card():

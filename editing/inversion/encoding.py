@@ -1,9 +1,9 @@
 """Inversion by an encoder: one forward pass, and that pass as the start of an optimisation.
 
 `encoder` runs the compact e4e (`encoders.compact`); every further pass (ReStyle, arXiv 2104.02699) sees a
-preview (`stylegan2.preview`) of what the last one answered, and corrects it: five passes cost less than one
-render.  `encoder+optimise` goes on from there (Zhu et al., arXiv 2004.00049, did so first), on previews before it
-does on renders.
+preview (`stylegan2.preview`) of what the last one answered, and corrects it.  Five passes cost less than one
+render, but after the second the shipped weights overshoot.  `encoder+optimise` goes on from there (Zhu et al.,
+arXiv 2004.00049, did so first), on previews before it does on renders.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from stylegan2 import preview
 from stylegan2.errors import WplusError
 from stylegan2.generator import Generator
 
-PASSES = 5  # by default, and at most: ReStyle's number
+PASSES, MOST_PASSES = 2, 5  # by default, and at most (ReStyle's number)
 WARM = replace(OPTIMISE, steps=25, rate=0.06, rows_from=0.0)  # the rows are apart from the start
 
 
 def encoder(generator: Generator, image: Tensor, *, callback: Callback | None = None, seed: int = 0,
             budget: Budget = Budget()) -> Inversion:  # fmt: skip
     """image (1, 3, R, R) RGB in [-1, 1] -> Inversion in W+.  A step of the budget is a pass."""
-    passes = PASSES if budget.steps is None else min(budget.steps, PASSES)
+    passes = PASSES if budget.steps is None else min(budget.steps, MOST_PASSES)
     ws = encode(generator, image, passes)
     Progress(callback, 1, "encoder")()
     made = {"method": "encoder", "steps": passes, "seed": seed}
