@@ -78,16 +78,17 @@ def test_training_is_repeatable(parts, folder):
 
 
 def test_training_learns_four_faces(parts, tmp_path, monkeypatch):
-    """The same four in every batch, differently disturbed: if anything is learnt, they are."""
+    """The same four in every batch, differently blurred: if anything is learnt, they are."""
+    monkeypatch.setattr(train.augment, "SCENES", 0.0)
     for name, shard, first in (("held_out", 6, 0), ("four", 4, 50)):
         monkeypatch.setattr(samples, "SHARD", shard)
         samples.write(parts[0], tmp_path / name, shard, first)
-    settings = replace(SETTINGS, images=240, rate=3e-3, stage_images=1)
+    settings = replace(SETTINGS, images=240, rate=3e-3, stage_images=1, passes=1)
     train.train(*parts, options(tmp_path, samples=[tmp_path / "held_out", tmp_path / "four"], save=0), settings)
     rows = list(csv.DictReader((tmp_path / "run" / "log.csv").open()))
-    for name in ("pixel", "look", "code"):
+    for name, share in {"pixel": 0.95, "look": 0.6, "code": 0.8}.items():
         values = [float(row[name]) for row in rows if row[name]]
-        assert np.mean(values[-8:]) < 0.85 * np.mean(values[:8]), f"{name} did not fall"
+        assert np.mean(values[-8:]) < share * np.mean(values[:8]), f"{name} did not fall"
 
 
 def test_a_run_that_was_stopped_goes_on(parts, folder):
