@@ -19,7 +19,7 @@ tune_allocator()  # before anything large is allocated
 import torch  # noqa: E402
 
 from editing.inversion import encoding  # noqa: E402
-from stylegan2 import checkpoints, zoo  # noqa: E402
+from stylegan2 import checkpoints, preview, zoo  # noqa: E402
 
 
 def timed(function: Callable[[], object], device: torch.device) -> float:
@@ -45,6 +45,8 @@ def main() -> None:
     generator = checkpoints.load(zoo.path("mobilestylegan-ffhq-1024")).to(device)
     ws = generator.w_avg.expand(1, generator.num_ws, -1)
     rows: dict[str, tuple[int, Callable[[], object]]] = {"render 1024x1024": (1, lambda: generator.synthesis(ws))}
+    look = preview.load(generator)
+    rows["preview 128x128"] = (1, lambda: look(ws))
     for batch in options.batches:
         images = torch.rand(batch, 3, generator.resolution, generator.resolution, device=device) * 2 - 1
         for passes in (1, encoding.PASSES, encoding.MOST_PASSES):

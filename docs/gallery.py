@@ -74,7 +74,7 @@ def inversion(generator, catalogue, seed: int = 3) -> None:
     write([tiles], "inversion.webp")
 
 
-def encoded(generator, catalogue, seeds=(61, 62, 64, 65, 67, 70)) -> None:
+def encoded(generator, seeds=(61, 62, 64, 65, 67, 70)) -> None:
     """Generated faces as if they were photos: themselves, the encoder's answers after one pass and two, optimised."""
     columns = []
     for seed in seeds:
@@ -120,6 +120,7 @@ def main() -> None:
     faces(generator, catalogue)
     sheet(generator, catalogue)
     inversion(generator, catalogue)
+    encoded(generator)
     demo(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT.parent / "demo")
 
 

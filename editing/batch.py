@@ -16,7 +16,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -186,11 +186,11 @@ def run(
     results, started = [], time.monotonic()
     with working_folder(out) as state:
         journal = Journal(state, key)
-        ahead = prefetch(lambda job: prepare(job, journal, recipe, editor, options), jobs)
         try:
-            for index, (job, ready) in enumerate(zip(jobs, ahead, strict=True)):
-                progress(index, len(jobs), job.name)
-                results.append(_one(job, ready, journal, recipe, editor, options, keep_inversions))
+            with closing(prefetch(lambda job: prepare(job, journal, recipe, editor, options), jobs)) as ahead:
+                for index, (job, ready) in enumerate(zip(jobs, ahead, strict=True)):
+                    progress(index, len(jobs), job.name)
+                    results.append(_one(job, ready, journal, recipe, editor, options, keep_inversions))
             progress(len(jobs), len(jobs), "")
         finally:
             report = make_report(results, len(jobs), recipe, settings or options, time.monotonic() - started)

@@ -99,7 +99,7 @@ class Follower:
         self.adam.zero_grad(set_to_none=True)
         loss.backward()
         parameters = list(self.model.tail.parameters())
-        if torch.distributed.is_initialized():
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
             for parameter in parameters:
                 torch.distributed.all_reduce(parameter.grad)
                 parameter.grad /= torch.distributed.get_world_size()

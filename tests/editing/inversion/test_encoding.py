@@ -8,7 +8,7 @@ from editing.inversion.budget import Progress
 from editing.inversion.objective import Weights, objective
 from encoders import compact
 from stylegan2 import preview, w_statistics
-from stylegan2.engine import broadcast
+from stylegan2.engine import area_resize, broadcast, latents
 from stylegan2.errors import Cancelled, WplusError
 from stylegan2.generator import seeded_z
 from tests.encoders import toys
@@ -83,6 +83,21 @@ def test_a_sketch_looks_at_previews_only(generator, monkeypatch):
     assert len(steps) == 40
     with pytest.raises(Cancelled):
         latent.sketch(generator, photo, start, Progress(lambda *_: False, 41, ""), settings)
+
+
+@pytest.mark.weights
+def test_the_shipped_encoder_finds_generated_faces_and_its_second_pass_helps(mobile):
+    """Mean L2 of four unseen faces, beside that of the mean face and of the answers to other faces."""
+    ws = torch.cat([broadcast(mobile, latents(mobile, [seed], 0.7)) for seed in (61, 62, 64, 65)])
+    with torch.inference_mode():
+        faces = torch.cat([area_resize(mobile.synthesis(w), 256) for w in ws.split(1)])
+        shown = []
+        for passes in (1, 2):
+            answers = encoding.encode(mobile, faces, passes)
+            shown.append(torch.cat([area_resize(mobile.synthesis(w), 256) for w in answers.split(1)]))
+        mean = area_resize(mobile.synthesis(w_statistics.load().mean.expand(1, 16, -1)), 256)
+    first, second, nobody, another = ((x - faces).square().mean().item() for x in (*shown, mean, shown[1].roll(1, 0)))
+    assert second < first < 0.5 * nobody and second < 0.5 * another
 
 
 def test_a_generator_with_other_rows_is_refused(generator):
