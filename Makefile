@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 PHOTO  ?= docs/samples/astronaut.jpg
 EDITS  ?= --set smile=2
-BUDGET ?= 60
+BUDGET ?= 30
 ARGS   ?=
 BIN    := $(VENV)/bin
 

@@ -19,17 +19,28 @@ tune_allocator()  # before anything large is allocated
 import torch  # noqa: E402
 
 from editing.inversion import encoding  # noqa: E402
+from editing.inversion.budget import Progress  # noqa: E402
 from stylegan2 import checkpoints, preview, zoo  # noqa: E402
 
 
 def timed(function: Callable[[], object], device: torch.device) -> float:
     """Seconds of one call."""
     start = time.perf_counter()
-    with torch.inference_mode():
-        function()
+    function()
     if device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - start
+
+
+def drawn(draw: Callable[[torch.Tensor], torch.Tensor], ws: torch.Tensor) -> torch.Tensor:
+    with torch.inference_mode():
+        return draw(ws)
+
+
+def answer(generator, photo: torch.Tensor, steps: int) -> torch.Tensor:
+    """What `--method encoder` does, but for the picture of the result."""
+    ws = encoding.encode(generator, photo)
+    return encoding.corrected(generator, photo, ws, steps - 1, Progress(None, steps, ""))
 
 
 def main() -> None:
@@ -44,14 +55,17 @@ def main() -> None:
     device = torch.device(options.device)
     generator = checkpoints.load(zoo.path("mobilestylegan-ffhq-1024")).to(device)
     ws = generator.w_avg.expand(1, generator.num_ws, -1)
-    rows: dict[str, tuple[int, Callable[[], object]]] = {"render 1024x1024": (1, lambda: generator.synthesis(ws))}
+    rows: dict[str, tuple[int, Callable[[], object]]] = {
+        "render 1024x1024": (1, lambda: drawn(generator.synthesis, ws))
+    }
     look = preview.load(generator)
-    rows["preview 128x128"] = (1, lambda: look(ws))
+    rows["preview 128x128"] = (1, lambda: drawn(look, ws))
     for batch in options.batches:
         images = torch.rand(batch, 3, generator.resolution, generator.resolution, device=device) * 2 - 1
-        for passes in (1, encoding.PASSES, encoding.MOST_PASSES):
-            named = f"{passes} pass{'es' * (passes > 1)}, batch {batch}"
-            rows[named] = (batch, lambda images=images, passes=passes: encoding.encode(generator, images, passes))
+        rows[f"encoder alone, batch {batch}"] = (batch, lambda images=images: encoding.encode(generator, images))
+    photo = torch.rand(1, 3, generator.resolution, generator.resolution, device=device) * 2 - 1
+    for steps in (encoding.STEPS, 10):
+        rows[f"encoder, {steps} steps"] = (1, lambda steps=steps: answer(generator, photo, steps))
     times: dict[str, list[float]] = {name: [] for name in rows}
     for _ in range(options.runs + 1):
         for name, (_, function) in rows.items():

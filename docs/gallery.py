@@ -75,7 +75,7 @@ def inversion(generator, catalogue, seed: int = 3) -> None:
 
 
 def encoded(generator, seeds=(61, 62, 64, 65, 67, 70)) -> None:
-    """Generated faces as if they were photos: themselves, the encoder's answers after one pass and two, optimised."""
+    """Generated faces as if they were photos: themselves, the encoder's answer, corrected, optimised."""
     columns = []
     for seed in seeds:
         with torch.inference_mode():
@@ -83,7 +83,7 @@ def encoded(generator, seeds=(61, 62, 64, 65, 67, 70)) -> None:
         image = image.clone()
         found = (encoder(generator, image, budget=Budget(steps=1)), encoder(generator, image))
         codes = [inversion.ws for inversion in (*found, encoder_optimise(generator, image))]
-        names = ("", "one pass", "two passes", "encoder+optimise")
+        names = ("", "network alone", "encoder", "encoder+optimise")
         shown = [engine.to_uint8(engine.area_resize(image, 256))[0], *(render(generator, ws) for ws in codes)]
         columns.append(np.vstack([labelled(picture, name) for picture, name in zip(shown, names, strict=True)]))
     write([columns], "encoder.webp")

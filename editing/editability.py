@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
@@ -21,9 +20,10 @@ from editing.inversion.residual import render
 from editing.judges.judge import judge
 from editing.types import Inversion, generator_sha256
 from stylegan2 import engine, zoo
+from stylegan2.files import replacing
 from stylegan2.generator import Generator
 
-# `tune` is regularised along smile and age (`inversion.tuning.Tune.edits`); yaw and pitch are held-out witnesses.
+# Offsets to weights are regularised along smile and age (`inversion.tuning.Tune.edits`); yaw and pitch are held out.
 EDITS = (("smile", 2.0), ("age", 3.0), ("age", -3.0), ("yaw", 2.0), ("yaw", -2.0), ("pitch", 2.0))
 SEEDS, PSI = range(64), 0.7
 DRAWS = 2000
@@ -76,9 +76,8 @@ def reference(generator: Generator, catalogue: Catalogue) -> Changes:
     ws = engine.broadcast(generator, engine.latents(generator, SEEDS, PSI))
     result = changes(generator, [Inversion(ws=w, family=generator.family) for w in ws.split(1)], catalogue)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}")
-    part.write_text(json.dumps(result))
-    os.replace(part, path)
+    with replacing(path) as part:
+        part.write_text(json.dumps(result))
     return result
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import os
 import time
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from encoders.batches import Data
 from stylegan2 import checkpoints, preview, zoo
 from stylegan2.allocator import tune_allocator
 from stylegan2.engine import area_resize
+from stylegan2.files import replacing
 from stylegan2.generator import Generator
 
 PAINT_RATE = 0.1  # of the projection, whose 5120 inputs move its outputs together
@@ -59,9 +59,8 @@ def train(generator: Generator, folders: list[Path], out: Path, images: int, bat
                 mine.lerp_(theirs, 1 - min(0.995, (step + 1) / (step + 10)))
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
             error = held_out(preview.Preview(generator, average), data)
-            part = out.with_name(f".{out.name}.{os.getpid()}")
-            save_file(preview.state(average), part)
-            os.replace(part, out)
+            with replacing(out) as part:
+                save_file(preview.state(average), part)
             minutes = (time.monotonic() - began) / 60
             print(f"images {(step + 1) * batch} minutes {minutes:.1f} held_out {error:.4f}", flush=True)
     return error

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from torch import Tensor
 from stylegan2 import checkpoints, engine, w_statistics, zoo
 from stylegan2.allocator import tune_allocator
 from stylegan2.errors import UsageError
+from stylegan2.files import replacing
 from stylegan2.generator import Generator, truncate
 
 SHARD = 250
@@ -75,15 +75,15 @@ def write(generator: Generator, folder: Path, count: int, first_seed: int, recip
     note = folder / "recipe.json"
     if note.exists() and json.loads(note.read_text()) != json.loads(json.dumps(facts)):
         raise UsageError(f"{folder} holds samples of another recipe: choose another folder.")
-    note.write_text(json.dumps(facts, indent=1) + "\n")
+    with replacing(note) as part:
+        part.write_text(json.dumps(facts, indent=1) + "\n")
     for start in range(first_seed, first_seed + count, SHARD):
         path = folder / f"{start}.npy"
         if path.exists():
             continue
         pictures = render(generator, codes(generator, range(start, start + SHARD), recipe), recipe.size)
-        part = folder / f".{start}.{os.getpid()}.npy"
-        np.save(part, pictures)
-        os.replace(part, path)
+        with replacing(path) as part:
+            np.save(part, pictures)
         print(path, flush=True)
 
 

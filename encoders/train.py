@@ -11,10 +11,8 @@ Losses of a batch of samples (photo x, its code u, the encoder's answer v, all w
     + delta * |offsets| + adversarial * softplus(-D(v))               as in e4e (Tov et al., arXiv 2102.02766)
 
 y is a preview (`stylegan2.preview`), an order of magnitude cheaper than a render, and x is given the faults that
-the preview of u has (`allowed`); M is what a small error looks like (`losses.code`).  Half of the batches
-answer for the first time; the others correct an answer they gave just before and see its preview (ReStyle, Alaluf
-et al., arXiv 2104.02699).  Offsets are switched on one after the other.  Real photos (`--photos`, aligned
-crops), whose codes nobody knows, are a quarter of each batch.
+the preview of u has (`allowed`); M is what a small error looks like (`metric`).  Offsets are switched on one
+after the other.  Real photos (`--photos`, aligned crops), whose codes nobody knows, are a quarter of each batch.
 """
 
 from __future__ import annotations
@@ -25,6 +23,7 @@ import csv
 import json
 import os
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -35,20 +34,21 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from encoders import augment, compact
+from encoders import augment, compact, metric
 from encoders.batches import Data, Photos
 from encoders.efficientnet import EfficientNetLite0
 from encoders.efficientnet import from_state as image_network
 from encoders.latent_discriminator import LatentDiscriminator, Pool, discriminator_loss, encoder_loss, r1_penalty
-from encoders.losses import code as code_loss
 from encoders.losses import identity, picture
 from encoders.previewing import Follower
 from stylegan2 import checkpoints, engine, preview, w_statistics, zoo
 from stylegan2.allocator import tune_allocator
+from stylegan2.files import replacing
 from stylegan2.generator import Generator
 
 DIRECT_RATE = 0.1  # of the linear maps, whose 1536 inputs move their outputs together, in `rate`
-METRIC_SEED = 7_000_000  # the metric's own faces
+FINE = 4.0  # fine rows that leave the others bring little likeness, and cost edits of age a quarter (measured)
+Look = Callable[[Tensor], Tensor]  # ws (B, num_ws, w_dim) -> pictures (B, 3, R, R): a preview, or the generator itself
 JUDGED, SHOWN = 32, 8  # held-out samples that are looked at in every save, and those of them that are rendered
 
 
@@ -59,7 +59,6 @@ class Settings:
     images: int = 200_000
     batch: int = 16
     size: int = compact.SIZE
-    passes: int = 3
     rate: float = 8e-4
     backbone_rate: float = 0.3
     pixel: float = 1.0
@@ -73,12 +72,11 @@ class Settings:
     r1: float = 10.0
     stage_images: int = 1500
     follow_every: int = 2
-    metric_draws: int = 200
     ema: float = 0.998
     seed: int = 0
 
 
-def train(generator: Generator, look: compact.Look, network: EfficientNetLite0, options: argparse.Namespace,
+def train(generator: Generator, look: Look, network: EfficientNetLite0, options: argparse.Namespace,
           settings: Settings, rank: int = 0, world: int = 1, person: nn.Module | None = None) -> None:  # fmt: skip
     """The loop: batches by number until `settings.images` were seen; saves every `options.save` seconds.
 
@@ -86,7 +84,7 @@ def train(generator: Generator, look: compact.Look, network: EfficientNetLite0, 
     """
     device = generator.w_avg.device
     statistics, data = w_statistics.load().to(device), Data(generator, options.samples, settings.size, settings.seed)
-    metric = look_metric(generator, network, settings, options.samples[0]).to(device)
+    rows = metric.fitting(generator, "renders")  # None: this generator has none, and does without that loss
     run = Run(options.out, generator, network, settings, device, options.init)
     follower = Follower(look, data) if isinstance(look, preview.Preview) and settings.follow_every else None
     model = run.encoder
@@ -98,19 +96,18 @@ def train(generator: Generator, look: compact.Look, network: EfficientNetLite0, 
         number = run.seen // (settings.batch * world) * world + rank
         goal, target, known, pictures = batch_of(data, photos, settings, number, device)
         photo = augment.camera(goal, settings.seed * 1_000_003 + number).contiguous(memory_format=torch.channels_last)
-        with torch.no_grad():
-            earlier, before = compact.passes(run.encoder, look, photo, drawn_passes(settings, number // world))
         last = run.encoder.num_ws - 1
         stage = min(last, run.seen // settings.stage_images) if settings.stage_images else last
-        answer = earlier + model(photo, before, stage)
+        answer = model(photo, stage)
         ws = statistics.unwhiten(answer)
         wanted = goal + allowed(look, statistics.unwhiten(target), pictures, goal)
         losses = picture.compare(look(ws), wanted, network, person)
         if known.any():
             error = (answer - target)[known]
             losses["code"] = error.square().mean()
-            losses["look"] = code_loss.distance(error, metric).log1p().mean()
-        losses["delta"] = (answer[:, 1:] - answer[:, :1]).square().sum(2).add(1e-6).sqrt().mean()
+            if rows is not None:
+                losses["look"] = metric.distance(error, rows).log1p().mean()
+        losses["delta"] = offsets(answer)
         losses["adversarial"] = encoder_loss(run.discriminator(ws[:, : stage + 1]))
         run.step(sum(getattr(settings, name) * loss for name, loss in losses.items()))
         run.adversary_step(generator, ws.detach(), number)
@@ -144,22 +141,29 @@ def batch_of(data: Data, photos: Photos | None, settings: Settings, number: int,
     return goal, target, known, pictures[few:]
 
 
-def allowed(look: compact.Look, ws: Tensor, pictures: Tensor, goal: Tensor) -> Tensor:
+def offsets(answer: Tensor) -> Tensor:
+    """How far rows (B, num_ws, w_dim) are from the first: mean length, fine rows counted FINE times (scalar)."""
+    lengths = (answer[:, 1:] - answer[:, :1]).square().sum(2).add(1e-6).sqrt()
+    return torch.cat([lengths[:, : compact.LEVELS[0]], FINE * lengths[:, compact.LEVELS[0] :]], 1).mean()
+
+
+def allowed(look: Look, ws: Tensor, pictures: Tensor, goal: Tensor) -> Tensor:
     """What a preview gets wrong about the samples' own codes, to be added to the goals (B, 3, S, S); no gradient.
 
     Without it the best answer is not the sample's code, but one whose preview makes up for the preview's errors.
     """
     result = torch.zeros_like(goal)
     with torch.no_grad():
-        drawn = compact.resized(look(ws[-len(pictures) :]), goal.shape[-1])
+        drawn = resized(look(ws[-len(pictures) :]), goal.shape[-1])
         result[-len(pictures) :] = drawn - pictures
     return result
 
 
-def drawn_passes(settings: Settings, number: int) -> int:
-    """How many passes came before this batch's: none for half of them.  All processes draw alike, none waits."""
-    random = np.random.default_rng((settings.seed, 1, number))
-    return 0 if settings.passes == 1 or random.random() < 0.5 else int(random.integers(1, settings.passes))
+def resized(images: Tensor, size: int) -> Tensor:
+    """(B, 3, R, R) -> (B, 3, size, size): area-averaged where smaller, bilinear where larger."""
+    if images.shape[-1] >= size:
+        return engine.area_resize(images, size)
+    return F.interpolate(images, size=(size, size), mode="bilinear")
 
 
 class Run:
@@ -231,7 +235,7 @@ class Run:
         loss.backward()
         self.adversary.step()
 
-    def save(self, measured: dict[str, float], look: compact.Look) -> None:
+    def save(self, measured: dict[str, float], look: Look) -> None:
         """Weights (fp16), their average, the preview's, images seen, a row of the log: a file whole or not at all."""
         training = {f"encoder.{name}": tensor for name, tensor in compact.state(self.encoder).items()}
         training |= {f"discriminator.{name}": t.half().cpu() for name, t in self.discriminator.state_dict().items()}
@@ -239,9 +243,8 @@ class Run:
         if isinstance(look, preview.Preview):
             files["preview"] = preview.state(look.tail)
         for name, state in files.items():
-            part = self.folder / f".{name}.{os.getpid()}"
-            save_file(state, part)
-            os.replace(part, self.folder / f"{name}.safetensors")
+            with replacing(self.folder / f"{name}.safetensors") as part:
+                save_file(state, part)
         names = sorted({name for row in self.recent for name in row})
         means = {name: float(np.mean([row[name] for row in self.recent if name in row])) for name in names}
         row = {"seen": self.seen, "minutes": round((time.monotonic() - self.started) / 60, 2)} | measured | means
@@ -255,48 +258,36 @@ class Run:
             writer.writerow(
                 {name: f"{value:.5g}" if isinstance(value, float) else value for name, value in row.items()}
             )
-        part = self.folder / f".state.{os.getpid()}"
-        part.write_text(json.dumps({"seen": self.seen, "settings": asdict(self.settings)}, indent=1) + "\n")
-        os.replace(part, self.folder / "state.json")
+        with replacing(self.folder / "state.json") as part:
+            part.write_text(json.dumps({"seen": self.seen, "settings": asdict(self.settings)}, indent=1) + "\n")
         self.recent = []
         print(" ".join(f"{name} {value:.4g}" for name, value in row.items()), flush=True)
 
 
-def held_out(encoder: compact.CompactEncoder, generator: Generator, look: compact.Look, data: Data,
+def held_out(encoder: compact.CompactEncoder, generator: Generator, look: Look, data: Data,
              folder: Path) -> dict[str, float]:  # fmt: skip
-    """How the average does on samples that it was not trained on, after one pass and after three; `folder/grid.png`.
+    """How the average does on samples that it was not trained on; `folder/grid.png` shows the first few and answers.
 
-    l2 compares previews of all of them, render those of the first few, which the grid shows: photo, one pass, three.
+    l2 compares previews of all of them, render those of the first few.
     """
     device = generator.w_avg.device
     indices, statistics = np.arange(min(JUDGED, data.held_out)), w_statistics.load().to(device)
-    pictures = data.pictures(indices).to(device)
-    rows, result = [pictures[:SHOWN]], {}
+    pictures, codes = data.pictures(indices).to(device), data.codes[indices].float().to(device)
     with torch.no_grad():
-        for passes in (1, 3):
-            parts = [compact.passes(encoder, look, few, passes) for few in pictures.split(16)]
-            answers, looks = (torch.cat(part) for part in zip(*parts, strict=True))
-            error = answers - data.codes[indices].float().to(device)
-            result[f"held_out_code_{passes}"] = error.square().mean().item()
-            result[f"held_out_l2_{passes}"] = F.mse_loss(looks, pictures).item()
-            ws = statistics.unwhiten(answers[:SHOWN])
-            rows.append(torch.cat([engine.area_resize(generator.synthesis(w), data.size) for w in ws.split(1)]))
-            result[f"held_out_render_{passes}"] = F.mse_loss(rows[-1], rows[0]).item()
+        answers = torch.cat([encoder(few) for few in pictures.split(16)])
+        ws = statistics.unwhiten(answers)
+        looks = torch.cat([resized(look(few), data.size) for few in ws.split(16)])
+        shown = [engine.area_resize(generator.synthesis(w), data.size) for w in ws[:SHOWN].split(1)]
+    rows = [pictures[:SHOWN], torch.cat(shown)]
+    result = {
+        "held_out_code": (answers - codes).square().mean().item(),
+        "held_out_l2": F.mse_loss(looks, pictures).item(),
+        "held_out_render": F.mse_loss(rows[1], rows[0]).item(),
+    }
     grid = np.concatenate([np.concatenate(list(engine.to_uint8(row)), 1) for row in rows])
-    part = folder / f".grid.{os.getpid()}.png"
-    Image.fromarray(grid).save(part)
-    os.replace(part, folder / "grid.png")
+    with replacing(folder / "grid.png") as part:
+        Image.fromarray(grid).save(part)
     return result
-
-
-def look_metric(generator: Generator, network, settings: Settings, folder: Path) -> Tensor:
-    """The pull-back metric of `losses.code`, computed once and kept beside the samples."""
-    path = folder / f"metric-{settings.metric_draws}.safetensors"
-    if not path.exists():
-        part = folder / f".metric.{os.getpid()}"
-        save_file({"metric": code_loss.pull_back(generator, network, settings.metric_draws, METRIC_SEED).cpu()}, part)
-        os.replace(part, path)
-    return load_file(path)["metric"]
 
 
 def distributed(device: str) -> tuple[int, int, torch.device]:

@@ -20,6 +20,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from stylegan2.files import replacing
+
 VECTORS = Path(__file__).with_name("catalogue.safetensors")
 FACTS = Path(__file__).with_name("catalogue.json")
 MERGED = 16  # rows of the default generator
@@ -90,9 +92,11 @@ def _direction(name: str, vector: Tensor, fact: dict) -> Direction:
 
 def save(catalogue: Catalogue) -> None:
     """Write the shipped files: vectors as float32 safetensors, everything else as JSON that a diff can show."""
-    save_file({name: direction.vector.float().contiguous() for name, direction in catalogue.items()}, VECTORS)
+    with replacing(VECTORS) as part:
+        save_file({name: direction.vector.float().contiguous() for name, direction in catalogue.items()}, part)
     facts = {
         name: {key: getattr(direction, key) for key in Direction.__dataclass_fields__ if key not in ("name", "vector")}
         for name, direction in catalogue.items()
     }
-    FACTS.write_text(json.dumps(facts, indent=1) + "\n")
+    with replacing(FACTS) as part:
+        part.write_text(json.dumps(facts, indent=1) + "\n")

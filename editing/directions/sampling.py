@@ -9,13 +9,13 @@ killed.  A face the judge does not find is recorded as NaN and left out of every
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 import numpy as np
 
 from editing.judges.judge import judge
 from stylegan2 import checkpoints, engine, zoo
+from stylegan2.files import replacing
 from stylegan2.generator import Generator
 
 SHARD = 200
@@ -62,10 +62,8 @@ def main() -> None:
     for start in range(options.first_seed, options.first_seed + options.count, SHARD):
         path = options.folder / f"{start}.npz"
         if not path.exists():
-            part = path.with_suffix(".part")
-            with part.open("wb") as file:
-                np.savez(file, **sample_shard(generator, range(start, start + SHARD), options.psi))
-            os.replace(part, path)
+            with replacing(path) as part:
+                np.savez(part, **sample_shard(generator, range(start, start + SHARD), options.psi))
             print(path, flush=True)
 
 

@@ -1,27 +1,24 @@
 """Inversion by optimising the latent: `optimise` (fidelity first) and `pivot` (kept where editing works).
 
-Both work in whitened coordinates of W, u = (w - mean) V / stdev, in which the prior is a unit ball: Adam's
-equal steps are then equal steps of the prior, and its mean square says how far from the dense part of W
-the code lies.  First one u for all rows (W), then u + r with a small offset r per row (W+):
+Both descend (`descent`) in whitened coordinates of W, u = (w - mean) V / stdev, in which the prior is a unit ball and
+the mean square says how far from the dense part of W the code lies.  `pivot` looks for one u for all rows (W),
+`optimise` for one of each, with m their mean (W+):
 
-    minimise  objective(G(w(u + r))) + prior * mean(u^2) + row_prior * mean(r^2)
+    minimise  objective(G(w(u))) + prior * mean(m^2) + row_prior * mean((u - m)^2)
 
-The idea of a regularised W+ is II2S's (Zhu et al., arXiv 2012.09036); e4e's small deltas are the r.
-`sketch` takes its steps on previews (`stylegan2.preview`), far cheaper than steps on renders: from the encoder's
-answer, 60 of them brought four photos to a mean L2 of .033, which is `pivot`'s, but not to its likeness.
-`pivot` stays in W, without r: rows that disagree cost edits more than they bring likeness (measured: making
-young lost a third of its effect with r, and the mean L2 fell from .036 to .025 only).
+The idea of a regularised W+ is II2S's (Zhu et al., arXiv 2012.09036); e4e's small deltas are u - m.
+`sketch` takes its steps on previews (`stylegan2.preview`), far cheaper than steps on renders.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from editing.inversion.budget import Budget, Callback, Progress, finish, schedule, step_seconds
+from editing.inversion import descent
+from editing.inversion.budget import Budget, Callback, Progress, finish, step_seconds
 from editing.inversion.objective import Objective, Weights, objective
 from editing.types import Inversion
 from stylegan2 import preview, w_statistics
@@ -31,28 +28,20 @@ from stylegan2.generator import Generator
 
 @dataclass(frozen=True)
 class Latent:
-    """Settings of one latent optimisation: `rows_from` is the share of steps after which rows move apart."""
+    """Settings of one latent optimisation.  together: all rows stay one w (W), instead of one each (W+)."""
 
-    steps: int = 110
-    rate: float = 0.08
-    prior: float = 0.004
-    row_prior: float = 0.004
-    rows_from: float = 0.4
-    weights: Weights = Weights(pixel=1.0, perceptual=0.5, identity=0.3)
+    steps: int = 40
+    prior: float = 0.002
+    row_prior: float = 0.001
+    together: bool = False
+    weights: Weights = Weights(pixel=1.0, perceptual=0.5, identity=0.5)
 
 
-OVERHEAD = 6  # what is no step (timing, judging the result), in steps
-SKETCH_COST = 7  # what a sketch costs, in steps
-OPTIMISE = Latent(prior=0.002, row_prior=0.001)
-PIVOT = Latent(steps=60, prior=0.01, rows_from=1.0)
-SKETCH = Latent(
-    steps=60,
-    rate=0.05,
-    prior=0.002,
-    row_prior=0.001,
-    rows_from=0.0,
-    weights=Weights(pixel=1.0, perceptual=0.3, identity=0.0, scales=(128, 32, 8), side=128),
-)
+OVERHEAD = 6  # what is no step (timing, the first gradient, judging the result), in steps
+SKETCH_COST = 2  # what a sketch costs, in steps
+OPTIMISE = Latent()
+PIVOT = Latent(steps=20, prior=0.01, together=True)
+SKETCH = Latent(steps=10, weights=Weights(perceptual=0.1, identity=0.0, scales=(128, 32, 8), side=128))
 
 
 def optimise(generator: Generator, image: Tensor, *, callback: Callback | None = None, seed: int = 0,
@@ -92,36 +81,29 @@ def latent_step_seconds(generator: Generator, goal: Objective) -> float:
 def sketch(generator: Generator, image: Tensor, start: Tensor, progress: Progress, settings: Latent) -> Tensor:
     """start (1, num_ws, w_dim) -> ws of the same shape, whose preview is nearer to the image (1, 3, R, R)."""
     goal = objective(area_resize(image, preview.SIZE), settings.weights)
-    draw = preview.load(generator)
-    return optimise_latent(generator, goal, settings, settings.steps, progress, start, draw)
+    return optimise_latent(generator, goal, settings, settings.steps, progress, start, preview.load(generator))
 
 
 def optimise_latent(generator: Generator, goal: Objective, settings: Latent, steps: int, progress: Progress,
-                    start: Tensor | None = None, draw: Callable[[Tensor], Tensor] | None = None) -> Tensor:  # fmt: skip
-    """-> ws (1, num_ws, w_dim).  The generator is only read; gradients flow to u and r alone.
+                    start: Tensor | None = None, look: preview.Preview | None = None) -> Tensor:  # fmt: skip
+    """-> ws (1, num_ws, w_dim).  The generator is only read; gradients flow to the code alone.
 
-    start (1, num_ws, w_dim): where to begin; its rows' mean, where the settings never let rows move apart.
-    draw: ws -> picture (1, 3, R, R), if not the generator's own.
+    start (1, num_ws, w_dim): where to begin, if not at the mean; its rows' mean, where the settings keep rows together.
+    look: what draws pictures (1, 3, r, r) instead of the generator.
     """
-    draw = draw or generator.synthesis
+    draw = look or generator.synthesis
     statistics = w_statistics.load().to(generator.w_avg.device)
-    begin = torch.zeros(1, generator.num_ws, generator.w_dim, device=generator.w_avg.device)
+    u = torch.zeros(1, generator.num_ws, generator.w_dim, device=generator.w_avg.device)
     if start is not None:
-        begin = statistics.whiten(start)
-    mean = begin.mean(1, keepdim=True)
-    u = mean.clone().requires_grad_(True)
-    rows = ((begin - mean) * (settings.rows_from < 1)).requires_grad_(True)
-    adam = torch.optim.Adam([u, rows], betas=(0.9, 0.99))
-    for step in range(steps):
-        apart = step >= settings.rows_from * steps
-        code = u + rows if apart else u.expand(-1, generator.num_ws, -1)
-        loss = goal(draw(statistics.unwhiten(code))) + settings.prior * u.square().mean()
-        if apart:
-            loss = loss + settings.row_prior * rows.square().mean()
-        adam.zero_grad(set_to_none=True)
-        loss.backward()
-        for group in adam.param_groups:
-            group["lr"] = settings.rate * schedule(step, steps)
-        adam.step()
-        progress()
-    return statistics.unwhiten(u + rows).detach()
+        u = statistics.whiten(start)
+    if settings.together:
+        u = u.mean(1, keepdim=True)
+
+    def loss(u: Tensor) -> Tensor:
+        mean = u.mean(1, keepdim=True)
+        prior = settings.prior * mean.square().mean() + settings.row_prior * (u - mean).square().mean()
+        return goal(draw(statistics.unwhiten(u.expand(-1, generator.num_ws, -1)))) + prior
+
+    known = descent.curvature(generator, "previews" if look else "renders", settings.together)
+    u = descent.minimise(loss, u, known, steps, progress)
+    return statistics.unwhiten(u.expand(-1, generator.num_ws, -1))

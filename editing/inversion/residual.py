@@ -27,7 +27,7 @@ from editing.types import Inversion
 from stylegan2.generator import Deltas, FeatureEdit, Features, Generator
 
 STILL = 0.3  # relative change of the activations at which a residual has faded to 1/e
-RATE = 0.05  # Adam's, in standard deviations of the activation
+RATE = 0.1  # Adam's, in standard deviations of the activation
 RANK = 32  # maps that are kept: the L2 of a photo rises by 3% against all 256
 
 

@@ -13,9 +13,11 @@ def generator(stages: int = 3) -> MobileStyleGAN:
         for name, tensor in toy.state_dict().items():
             if name.startswith("mapping_layers") and name.endswith("weight"):
                 tensor.copy_(torch.randn(tensor.shape, generator=rng) / 512**0.5)
+            elif name.startswith("mapping_layers"):
+                tensor.zero_()  # a new linear layer's bias is drawn from the global generator
             elif name.endswith("modulation.weight"):
                 tensor.copy_(torch.randn(tensor.shape, generator=rng) * 0.05)
-            elif not name.startswith("mapping_layers") and not name.endswith(("bias", "w_avg", "noise")):
+            elif not name.endswith(("bias", "w_avg", "noise")):
                 fan = max(1, tensor.numel() // tensor.shape[0])
                 gain = 12 if "to_img" in name else 1
                 tensor.copy_(torch.randn(tensor.shape, generator=rng) * gain / fan**0.5)

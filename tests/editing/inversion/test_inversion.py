@@ -66,9 +66,9 @@ def test_the_same_steps_give_the_same_code(tiny, target):
     assert torch.equal(first, second)
 
 
-def test_rows_move_apart_only_after_their_share_of_the_steps(tiny, target):
+def test_rows_move_together_where_they_are_told_to(tiny, target):
     goal = objective(target, PIXELS)
-    together = latent.optimise_latent(tiny, goal, replace(SMALL, rows_from=1.0), 8, Progress(None, 8, ""))
+    together = latent.optimise_latent(tiny, goal, replace(SMALL, together=True), 8, Progress(None, 8, ""))
     apart = latent.optimise_latent(tiny, goal, SMALL, 8, Progress(None, 8, ""))
     assert torch.allclose(together, together[:, :1].expand_as(together), atol=1e-5)
     assert not torch.allclose(apart, apart[:, :1].expand_as(apart), atol=1e-3)
@@ -135,7 +135,8 @@ def test_seconds_become_steps_and_more_seconds_more_steps(tiny, target, monkeypa
     cost = sum(cost * steps for cost, steps in zip(tuning.COSTS, counts, strict=True))
     assert cost == pytest.approx(120 - tuning.OVERHEAD, abs=2)
     assert sum(tuning.plan(tiny, goal, tuning.TUNE, Budget(steps=50))) == 50
-    assert tuning.plan(tiny, goal, tuning.TUNE, Budget(seconds=0.1)) == (1, 1, 1)
+    assert tuning.plan(tiny, goal, tuning.TUNE, Budget(seconds=0.1)) == (1, 0, 1)
+    assert tuning.plan(tiny, goal, replace(tuning.TUNE, steps=(5, 5, 5)), Budget(steps=1)) == (1, 1, 1)
 
 
 def test_the_schedule_warms_up_stays_and_decays():
@@ -206,6 +207,6 @@ def test_the_residual_is_fitted_without_the_identity_loss(tiny, target, monkeypa
     asked = []
     monkeypatch.setattr(tuning.residual, "fit", lambda *parts: asked.append(parts[3].weights) or {})
     weights = replace(PIXELS, identity=0.3)
-    settings = replace(tuning.TUNE, pivot=SMALL, weights=weights, locality=0.0)
+    settings = replace(tuning.TUNE, pivot=SMALL, weights=weights, locality=0.0, steps=(20, 14, 14))
     found = tuning.tune(tiny, target, settings=settings, budget=Budget(steps=6))
     assert asked == [replace(weights, identity=0.0)] and found.features is None and found.deltas

@@ -1,0 +1,96 @@
+"""Descent over a code: it solves what it knows at once, learns what it does not, never climbs, and can be cancelled."""
+
+import pytest
+import torch
+
+from editing.inversion import descent
+from editing.inversion.budget import Progress
+from encoders import metric
+from stylegan2.errors import Cancelled
+from tests.encoders import toys
+
+
+def progress(steps=100):
+    return Progress(None, steps, "")
+
+
+@pytest.fixture
+def bowl():
+    """A badly scaled quadratic of 1,024 numbers: the loss, its minimum, and rows whose square is half its Hessian."""
+    random = torch.Generator().manual_seed(0)
+    rows = torch.linalg.qr(torch.randn(1024, 40, generator=random)).Q.T * torch.logspace(0.5, -2, 40)[:, None]
+    goal = torch.randn(1, 2, 512, generator=random)
+
+    def loss(u):
+        return (rows @ (u - goal).flatten()).square().sum()
+
+    return loss, goal, rows
+
+
+def known(rows, damping):
+    gram = rows @ rows.T + damping * torch.eye(len(rows))
+    return descent.Curvature(rows, damping, torch.linalg.inv(gram))
+
+
+def test_the_curvature_inverts_what_it_stands_for(bowl):
+    rows, gradient = bowl[2], torch.randn(1024, generator=torch.Generator().manual_seed(1))
+    solved = known(rows, 0.01).solve(gradient)
+    assert torch.allclose(2 * (rows.T @ (rows @ solved) + 0.01 * solved), gradient, atol=1e-3)
+
+
+def test_knowing_the_curvature_is_worth_many_steps(bowl):
+    loss, _, rows = bowl
+    start = torch.zeros(1, 2, 512)
+    informed = descent.minimise(loss, start, known(rows, 1e-5), 3, progress())
+    learnt = descent.minimise(loss, start, descent.Curvature(None), 3, progress())
+    later = descent.minimise(loss, start, descent.Curvature(None), 40, progress())
+    assert loss(informed) < 1e-2 * loss(learnt) and loss(learnt) < 0.5 * loss(start)
+    assert loss(later) < 0.1 * loss(learnt)
+
+
+def test_it_never_ends_higher_than_it_began_even_where_the_curvature_is_wrong(bowl):
+    loss, goal, rows = bowl
+    wrong = known(rows / 10, 1e-3)
+    seen = []
+
+    def uneven(u):
+        return loss(u) + 0.3 * torch.sin(20 * (u - goal)).square().mean()
+
+    def rough(u):
+        value = uneven(u)
+        seen.append(float(value))
+        return value if len(seen) % 7 else value * float("nan")
+
+    start = goal + 0.5
+    found = descent.minimise(rough, start, wrong, 20, progress())
+    assert uneven(found) < uneven(start) and len(seen) > 7 and bool(torch.isfinite(found).all())
+
+
+def test_a_minimum_is_left_alone_and_the_start_is_not_changed(bowl):
+    loss, goal, rows = bowl
+    before = goal.clone()
+    assert torch.allclose(descent.minimise(loss, goal, known(rows, 1e-3), 5, progress()), before, atol=1e-5)
+    descent.minimise(loss, goal + 1, known(rows, 1e-3), 5, progress())
+    assert torch.equal(goal, before)
+
+
+def test_every_step_counts_and_one_that_is_cancelled_ends_it(bowl):
+    loss, _, rows = bowl
+    seen = []
+    with pytest.raises(Cancelled, match="after 3 of 9 steps"):
+        counted = Progress(lambda step, total, _: seen.append((step, total)) or step < 3, 9, "")
+        descent.minimise(loss, torch.zeros(1, 2, 512), known(rows, 1e-3), 9, counted)
+    assert seen == [(1, 9), (2, 9), (3, 9)]
+
+
+def test_rows_that_move_together_share_their_curvature(monkeypatch):
+    generator = toys.generator()
+    assert descent.curvature(generator, "renders", False).rows is None
+    rows = torch.randn(5, generator.num_ws, 512)
+    monkeypatch.setattr(metric, "fitting", lambda *_: rows)
+    apart, together = (descent.curvature(generator, "previews", choice) for choice in (False, True))
+    step = torch.randn(512)
+    everywhere = step.expand(generator.num_ws, -1).flatten()
+    assert torch.allclose(together.rows @ step, apart.rows @ everywhere, rtol=1e-4, atol=1e-3)
+    lengths = [float(x.square().sum()) for x in (step, everywhere)]
+    assert together.damping * lengths[0] == pytest.approx(apart.damping * lengths[1], rel=1e-4)
