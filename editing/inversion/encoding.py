@@ -42,10 +42,10 @@ def encoder(generator: Generator, image: Tensor, *, callback: Callback | None = 
 def encoder_optimise(generator: Generator, image: Tensor, *, callback: Callback | None = None, seed: int = 0,
                      budget: Budget = Budget()) -> Inversion:  # fmt: skip
     """The encoder's answer, optimised further.  image (1, 3, R, R) RGB in [-1, 1] -> Inversion in W+."""
+    network(generator)  # says so, where it does not fit
     goal = objective(image, WARM.weights)
     steps = plan(generator, goal, WARM, budget, OVERHEAD + SKETCH_COST)
     progress = Progress(callback, SKETCH.steps + steps, "encoder+optimise")
-    network(generator)  # says so, where it does not fit
     ws = optimise_latent(generator, goal, WARM, steps, progress, begun(generator, image, progress, SKETCH))
     made = {"method": "encoder+optimise", "steps": steps, "seed": seed}
     return finish(generator, Inversion(ws=ws, family="", **made), image)
