@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from math import log2
@@ -104,30 +104,16 @@ def save(
     encoder: Encoder, path: str | Path, latent_avg: Tensor | None = None, dtype: torch.dtype = torch.float32
 ) -> None:
     """Write an encoder and the average (num_ws, w_dim) its codes are relative to as safetensors, atomically."""
-    if dtype not in (torch.float32, torch.float16, torch.bfloat16):
-        raise ValueError(f"a checkpoint is stored as float32, float16 or bfloat16, not {dtype}")
     config = encoder.config
     if latent_avg is not None and tuple(latent_avg.shape) != (config.num_ws, config.w_dim):
         raise ValueError(f"latent_avg must be ({config.num_ws}, {config.w_dim}), got {tuple(latent_avg.shape)}")
-    source = {name: tensor for name, tensor in encoder.state_dict().items() if not _is_counter(name)}
+    source = {name: tensor for name, tensor in encoder.state_dict().items() if not is_counter(name)}
     if latent_avg is not None:
         source["latent_avg"] = latent_avg
-    state = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in source.items()}
-    overflow = [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]
-    if overflow:
-        raise CheckpointError(f"{path} was not written: {overflow[0]!r} does not fit {str(dtype)[6:]}.")
-    metadata = {
-        "format": "wplus",
-        "version": VERSION,
-        "family": f"encoder-{encoder.kind}",
-        "config": json.dumps(asdict(config)),
-        "sha256": layout.tensors_sha256(source),
-        "stored_sha256": layout.tensors_sha256(state),
-    }
-    native.write(Path(path), state, metadata)
+    write_own(Path(path), source, f"encoder-{encoder.kind}", config, dtype)
 
 
-# ---- behind the entry points
+# ---- behind the entry points, and those of `hyperstyle.checkpoints`
 
 
 @contextmanager
@@ -160,7 +146,7 @@ def from_container(container: Any, path: Path, num_ws: int | None = None) -> Loa
         raise CheckpointError(f"describes an encoder that is not supported ({error}).") from None
     encoder = assemble(kind, config, named, "encoder.")
     has_decoder = any(name.startswith("decoder.") for name in rosinality.without_module_prefix(container["state_dict"]))
-    return LoadedEncoder(encoder, average_of(container, config), kind, path, has_decoder)
+    return LoadedEncoder(encoder, average_of(container, rows, config.w_dim), kind, path, has_decoder)
 
 
 def kind_of(state: Mapping[str, Any], opts: Any) -> Kind:
@@ -198,65 +184,100 @@ def repeated_rows(container: Mapping[str, Any]) -> int:
     return EncoderConfig().num_ws
 
 
-def average_of(container: Mapping[str, Any], config: EncoderConfig) -> Tensor | None:
+def average_of(container: Mapping[str, Any], num_ws: int, w_dim: int) -> Tensor | None:
     """latent_avg as (num_ws, w_dim): stored as one row or as all of them.  See `LoadedEncoder` for zeros and None."""
     opts = container.get("opts")
     if isinstance(opts, Mapping) and opts.get("start_from_latent_avg") is False:
-        return torch.zeros(config.num_ws, config.w_dim)
+        return torch.zeros(num_ws, w_dim)
     if container.get("latent_avg") is None:
         return None
     average = layout.tensors(container, {"latent_avg": "latent_avg"})["latent_avg"]
     shape = tuple(average.shape)
-    if shape not in {(config.w_dim,), (1, config.w_dim), (config.num_ws, config.w_dim)}:
-        raise CheckpointError(
-            f"holds 'latent_avg' in the shape {shape}; {(config.num_ws, config.w_dim)} or one row of it is needed."
-        )
+    if shape not in {(w_dim,), (1, w_dim), (num_ws, w_dim)}:
+        raise CheckpointError(f"holds 'latent_avg' in the shape {shape}; {(num_ws, w_dim)} or one row of it is needed.")
     if not bool(torch.isfinite(average).all()):
         raise CheckpointError("holds numbers that are not finite in 'latent_avg'.")
-    return average.expand(config.num_ws, -1).contiguous()
+    return average.expand(num_ws, -1).contiguous()
 
 
 def assemble(kind: Kind, config: EncoderConfig, state: Mapping[str, Any], prefix: str = "") -> Encoder:
-    """A frozen network that takes over the tensors of `state`, whose names have the prefix: all of them, and no other.
-
-    Only the counters of batch norm may be missing; they have no part in inference.
-    """
-    expected = layout.shapes(NETWORKS[kind], config)
-    names = {name: f"{prefix}{name}" for name in expected}
-    unexpected = sorted(set(state) - set(names.values()))
-    if unexpected:
-        raise CheckpointError(
-            f"does not fit {TITLES[kind]}: it has {unexpected[0][:80]!r}"
-            + (f" and {len(unexpected) - 1} more tensors too many." if len(unexpected) > 1 else " too many.")
-        )
-    needed = {name: shape for name, shape in expected.items() if not _is_counter(name)}
-    tensors = layout.conform(layout.tensors(state, {name: names[name] for name in needed}), needed, names)
-    tensors |= {name: torch.zeros((), dtype=torch.long) for name in expected if _is_counter(name)}
+    """A frozen network that takes over the tensors of `state`, whose names have the prefix."""
+    tensors = fitting(layout.shapes(NETWORKS[kind], config), state, TITLES[kind], prefix)
     with torch.device("meta"):
         network = NETWORKS[kind](config)
     network.load_state_dict(tensors, strict=True, assign=True)
     return network.eval().requires_grad_(False)
 
 
-def _is_counter(name: str) -> bool:
+def fitting(
+    expected: Mapping[str, tuple[int, ...]], state: Mapping[str, Any], title: str, prefix: str = ""
+) -> dict[str, Tensor]:
+    """The tensors of `state`, whose names have the prefix, for those of a network: all of them, and no other.
+
+    Only the counters of batch norm may be missing; they have no part in inference.
+    """
+    names = {name: f"{prefix}{name}" for name in expected}
+    unexpected = sorted(set(state) - set(names.values()))
+    if unexpected:
+        raise CheckpointError(
+            f"does not fit {title}: it has {unexpected[0][:80]!r}"
+            + (f" and {len(unexpected) - 1} more tensors too many." if len(unexpected) > 1 else " too many.")
+        )
+    needed = {name: shape for name, shape in expected.items() if not is_counter(name)}
+    tensors = layout.conform(layout.tensors(state, {name: names[name] for name in needed}), needed, names)
+    return tensors | {name: torch.zeros((), dtype=torch.long) for name in expected if is_counter(name)}
+
+
+def is_counter(name: str) -> bool:
     return name.endswith(".num_batches_tracked")
 
 
-def _native(path: Path) -> LoadedEncoder:
+# ---- own files
+
+
+def write_own(path: Path, source: Mapping[str, Tensor], family: str, config: Any, dtype: torch.dtype) -> None:
+    """Write the tensors of a network, rounded to `dtype`, with its configuration (a dataclass) and fingerprints."""
+    if dtype not in (torch.float32, torch.float16, torch.bfloat16):
+        raise ValueError(f"a checkpoint is stored as float32, float16 or bfloat16, not {dtype}")
+    state = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in source.items()}
+    overflow = [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]
+    if overflow:
+        raise CheckpointError(f"{path} was not written: {overflow[0]!r} does not fit {str(dtype)[6:]}.")
+    metadata = {
+        "format": "wplus",
+        "version": VERSION,
+        "family": family,
+        "config": json.dumps(asdict(config)),
+        "sha256": layout.tensors_sha256(source),
+        "stored_sha256": layout.tensors_sha256(state),
+    }
+    native.write(path, state, metadata)
+
+
+def read_own(path: Path, what: str, kinds: Iterable[str]) -> tuple[str, dict[str, Tensor], str]:
+    """A file of `write_own` -> (kind, tensors in float32, its configuration as JSON).
+
+    what: 'an encoder' for the families 'encoder-KIND', and so on.
+    """
     stored, metadata = native.read(path)
     if metadata.get("format") != "wplus" or "family" not in metadata:
-        raise CheckpointError("is a safetensors file, but not an encoder saved by this project.")
-    family, version = metadata["family"], metadata.get("version", "")
-    if not family.startswith("encoder-"):
-        raise CheckpointError(f"belongs to the family {family[:40]!r}: that is no encoder.")
-    kind = family.removeprefix("encoder-")
-    if kind not in NETWORKS or version != VERSION:
-        raise CheckpointError(f"holds the encoder {kind[:40]!r} in version {version[:20]!r}, which is not known.")
-    config = _config_from_json(metadata.get("config", ""))
+        raise CheckpointError(f"is a safetensors file, but not {what} saved by this project.")
+    family, version, noun = metadata["family"], metadata.get("version", ""), what.split()[-1]
+    if not family.startswith(f"{noun}-"):
+        raise CheckpointError(f"belongs to the family {family[:40]!r}: that is no {noun}.")
+    kind = family.removeprefix(f"{noun}-")
+    if kind not in kinds or version != VERSION:
+        raise CheckpointError(f"holds the {noun} {kind[:40]!r} in version {version[:20]!r}, which is not known.")
     state = layout.tensors(stored, {name: name for name in stored})
     if metadata.get("stored_sha256") != layout.tensors_sha256(state):
         raise CheckpointError("is damaged: its tensors do not match the sha256 in its description.")
-    average = average_of({"latent_avg": state.pop("latent_avg", None)}, config)
+    return kind, state, metadata.get("config", "")
+
+
+def _native(path: Path) -> LoadedEncoder:
+    kind, state, description = read_own(path, "an encoder", NETWORKS)
+    config = _config_from_json(description)
+    average = average_of({"latent_avg": state.pop("latent_avg", None)}, config.num_ws, config.w_dim)
     return LoadedEncoder(assemble(kind, config, state), average, kind, path)
 
 
