@@ -46,6 +46,7 @@ def evaluate(
 
     from editing import session
     from editing.batch import find_photos
+    from editing.inversion.budget import render_seconds
 
     photos = [folder] if folder.is_file() else sorted(find_photos(folder, folder / ".none"))[:limit]
     if not photos:
@@ -126,19 +127,6 @@ def summary(rows: list[dict]) -> dict:
     return result
 
 
-def render_seconds(generator, runs: int = 7) -> float:
-    """Median seconds of one render, the unit in which this machine's seconds are to be read."""
-    import torch
-
-    ws, times = generator.w_avg.expand(1, generator.num_ws, -1), []
-    for _ in range(runs):
-        start = time.perf_counter()
-        with torch.inference_mode():
-            generator.synthesis(ws).cpu()
-        times.append(time.perf_counter() - start)
-    return median(times)
-
-
 def editability_of(editor, inversions: list) -> dict[str, dict]:
     """Editability of the inverted photos, per edit."""
     from dataclasses import asdict
@@ -192,7 +180,7 @@ def table(result: dict, rows: list[dict]) -> str:
     for name, value in result.get("editability", {}).items():
         lines.append(
             f"editability {name:8} {value['ratio']:6.1%}  (95% interval {value['low']:.0%} to {value['high']:.0%}, "
-            f"{value['faces']} faces)"
+            f"{value['faces']} faces), identity moves {value['drift']:.0%} as far"
         )
     return "\n".join(lines)
 

@@ -251,7 +251,8 @@ class Editor:
         target = target or find(photo, self.generator.resolution, face, detector, aligned)
         options = {"callback": callback, "seed": seed} | ({} if budget is None else {"budget": budget})
         inversion = self.strategies[method](self.generator, target.crop.to(self.device), **options)
-        made = {"method": method, "seed": seed, "device": str(self.device), "threads": torch.get_num_threads()}
+        taken = inversion.method if method == "auto" else method
+        made = {"method": taken, "seed": seed, "device": str(self.device), "threads": torch.get_num_threads()}
         made |= {"family": self.generator.family, "generator_sha256": generator_sha256(self.generator)}
         place = {"quad": target.quad, "landmarks": target.landmarks, "photo_sha256": photo.sha256}
         self._keep(face, replace(inversion, **made, **place).compact(), target)

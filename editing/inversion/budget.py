@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from statistics import median
 
 import torch
 from torch import Tensor
@@ -60,6 +61,17 @@ def step_seconds(step: Callable[[], Tensor]) -> float:
             torch.cuda.synchronize()
         times.append(time.perf_counter() - start)
     return min(times)
+
+
+def render_seconds(generator: Generator, runs: int = 7) -> float:
+    """Median seconds of one render, the unit in which this machine's seconds are to be read."""
+    ws, times = generator.w_avg.expand(1, generator.num_ws, -1), []
+    for _ in range(runs):
+        start = time.perf_counter()
+        with torch.inference_mode():
+            generator.synthesis(ws).cpu()
+        times.append(time.perf_counter() - start)
+    return median(times)
 
 
 def schedule(step: int, total: int, warm_up: float = 0.05, decay: float = 0.4) -> float:

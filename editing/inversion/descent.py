@@ -20,7 +20,12 @@ from editing.inversion.budget import Progress
 from encoders import metric
 from stylegan2.generator import Generator
 
-DAMPING = {"renders": 1.5e-3, "previews": 1.5e-4}  # of directions that the metric does not know, in its units
+DAMPING = {
+    "renders": 1.5e-3,
+    "previews": 1.5e-4,
+    "places": 3e-2,
+}  # of directions that the metric does not know, in its units
+NEIGHBOURS = 2.0  # how much more places change a picture together than each on its own, which is what the metric knows
 MEMORY = 10  # pairs of steps and changes of the gradient
 HALVINGS = 12
 DECREASE = 1e-4  # Armijo's constant
@@ -35,12 +40,18 @@ class Curvature:
     damping: float = 1.0
     inner: Tensor | None = None  # (K, K)
 
+    @classmethod
+    def of(cls, rows: Tensor, damping: float) -> Curvature:
+        gram = rows @ rows.T + damping * torch.eye(len(rows), device=rows.device)
+        return cls(rows, damping, torch.linalg.inv(gram))
+
     def solve(self, gradient: Tensor) -> Tensor:
-        """gradient (n,) -> (n,)"""
+        """gradient (n * P,), P numbers of each kind -> the same shape."""
         if self.rows is None:
             return gradient
-        seen = self.rows.T @ (self.inner @ (self.rows @ gradient))
-        return (gradient - seen) / (2 * self.damping)
+        columns = gradient.view(self.rows.shape[1], -1)  # (n, P)
+        seen = self.rows.T @ (self.inner @ (self.rows @ columns))
+        return ((columns - seen) / (2 * self.damping)).flatten()
 
 
 def curvature(generator: Generator, pictures: str, together: bool) -> Curvature:
@@ -52,14 +63,20 @@ def curvature(generator: Generator, pictures: str, together: bool) -> Curvature:
     if rows is None:
         return Curvature(None)
     damping = DAMPING[pictures] * (generator.num_ws if together else 1)
-    flat = rows.sum(1) if together else rows.flatten(1)
-    gram = flat @ flat.T + damping * torch.eye(len(flat), device=flat.device)
-    return Curvature(flat, damping, torch.linalg.inv(gram))
+    return Curvature.of(rows.sum(1) if together else rows.flatten(1), damping)
+
+
+def curvature_of_places(generator: Generator, activation: Tensor) -> Curvature:
+    """Of residuals shaped like activation (1, C, h, w) at `metric.stage`; of pixels, for renders."""
+    rows, places = metric.fitting_places(generator, activation.shape[1]), activation[0, 0].numel()
+    if rows is None:
+        return Curvature(None)
+    return Curvature.of(rows * (NEIGHBOURS / places) ** 0.5, DAMPING["places"] / places)
 
 
 def minimise(loss: Callable[[Tensor], Tensor], start: Tensor, known: Curvature, steps: int,
              progress: Progress) -> Tensor:  # fmt: skip
-    """start u (1, n, w_dim) -> u after that many steps, each one gradient; fewer where no step descends any more.
+    """start u, of any shape -> u after that many steps, each one gradient; fewer where no step descends any more.
 
     Never higher than the start.  Cancelled between steps.
     """

@@ -5,7 +5,7 @@
     3  F           what is still missing, as a residual of one feature map (`residual.fit`)
 
 The offsets D and the residual F stay with the Inversion; the generator is never touched.  F draws the rest of the
-photo and steps aside where an edit moves it.
+photo and follows an edit, or steps aside.  It needs few steps, so most of them go to the code, on which edits live.
 
 Part 2 is pivotal tuning (Roich et al., arXiv 2106.05744), and it takes no steps by default.  While the code was found
 by Adam, a code in W with offsets kept edits best.  Since it is found by descent, W+ without offsets does: on four
@@ -18,7 +18,7 @@ nothing: there the photo's own residual stays (`moved`).  PTI asks the first hal
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -51,7 +51,7 @@ class Tune:
 
     sketch: Latent = SKETCH
     pivot: Latent = OPTIMISE
-    steps: tuple[int, int, int] = (19, 0, 28)
+    steps: tuple[int, int, int] = (24, 0, 6)
     rate: float = 1e-3
     rank: int = 32
     row_rate: float = 0.03
@@ -75,25 +75,30 @@ TUNE = Tune()
 def tune(generator: Generator, image: Tensor, *, callback: Callback | None = None, seed: int = 0,
          budget: Budget = Budget(), settings: Tune = TUNE) -> Inversion:  # fmt: skip
     """Pivot, weight offsets, residual.  image (1, 3, R, R) RGB in [-1, 1] -> Inversion with deltas and features."""
+    return tuned(generator, image, settings, "tune", callback, seed, budget)
+
+
+def tuned(generator: Generator, image: Tensor, settings: Tune, method: str, callback: Callback | None, seed: int,
+          budget: Budget) -> Inversion:  # fmt: skip
+    """The parts one after the other, as many steps of each as settings and budget say."""
     goal = objective(image, settings.pivot.weights)
     counts = plan(generator, goal, settings, budget)
     sketched = settings.sketch.steps if fits(generator) else 0
-    progress = Progress(callback, sketched + sum(counts), "tune")
+    progress = Progress(callback, sketched + sum(counts), method)
     start = begun(generator, image, progress, settings.sketch)
     ws = optimise_latent(generator, goal, settings.pivot, counts[0], progress, start)
     deltas = None
     if counts[1]:
         close = objective(image, settings.weights)
         ws, deltas = tune_weights(generator, ws, image, close, settings, counts[1], progress)
-    seen = objective(image, replace(settings.weights, identity=0.0))  # with it the residual would draw what dlib likes
-    features = residual.fit(generator, ws, deltas, seen, counts[2], progress)
-    made = {"deltas": deltas, "features": features or None, "method": "tune", "steps": sum(counts), "seed": seed}
+    features = residual.fit(generator, ws, deltas, image, counts[2], progress)
+    made = {"deltas": deltas, "features": features or None, "method": method, "steps": sum(counts), "seed": seed}
     return finish(generator, Inversion(ws=ws, family="", **made), image)
 
 
 # Measured in latent steps: what a step of each part costs (a weight step with its share of locality steps), and what
 # everything costs that is no step (timing, targets of the locality term, judging the result).
-COSTS = (1.0, 1.55, 1.05)
+COSTS = (1.0, 1.55, 0.75)
 OVERHEAD = 12 + SKETCH_COST
 
 

@@ -31,35 +31,37 @@ def test_a_thousand_strangers_ship_and_hardly_any_two_are_one_person():
     assert (distances < 0.45).mean() < 0.02
 
 
-def figures(change, faces=64, seed=0):
+def figures(change, faces=64, seed=0, drift=0.3):
     random = np.random.default_rng(seed)
     before = random.standard_normal(faces)
     result = {}
     for name, strength in rule.EDITS:
         noise = 0.1 * random.standard_normal(faces)
         moves = np.sign(strength) * (change + noise)
-        result[rule.label(name, strength)] = list(zip(before, before + moves, strict=True))
+        result[rule.label(name, strength)] = list(zip(before, before + moves, np.full(faces, drift), strict=True))
     return result
 
 
 def test_editability_is_the_ratio_of_mean_changes_with_an_interval_around_it():
-    found = rule.editability(figures(0.5, faces=16, seed=1), figures(1.0))
+    found = rule.editability(figures(0.5, faces=16, seed=1, drift=0.36), figures(1.0))
     assert set(found) == {"smile+2", "age+3", "age-3", "yaw+2", "yaw-2", "pitch+2", "smile", "age", "yaw", "pitch"}
     for value in found.values():
         assert value.ratio == pytest.approx(0.5, abs=0.1)
         assert value.low < value.ratio < value.high < value.low + 0.3
+        assert value.drift == pytest.approx(1.2)
     assert found["age"].faces == found["age+3"].faces + found["age-3"].faces
 
 
 def test_saturated_faces_are_left_out_and_destroyed_ones_count_as_no_change():
-    generated, ours = figures(1.0), figures(1.0, faces=4, seed=2)
-    ours["smile+2"] = [(0.0, 1.0), (99.0, 99.0), (float("nan"), 0.0)]
+    generated, ours, nan = figures(1.0), figures(1.0, faces=4, seed=2), float("nan")
+    ours["smile+2"] = [(0.0, 1.0, 0.1), (99.0, 99.0, 0.5), (nan, 0.0, nan)]
     smile = rule.editability(ours, generated)["smile+2"]
     assert smile.faces == 1 and smile.ratio == pytest.approx(1.0, abs=0.05)
-    ours["smile+2"].append((0.0, float("nan")))
+    assert smile.drift == pytest.approx(1.0)  # saturated faces count for the drift, lost ones cannot
+    ours["smile+2"].append((0.0, nan, nan))
     smile = rule.editability(ours, generated)["smile+2"]
     assert smile.faces == 2 and smile.ratio == pytest.approx(0.5, abs=0.05)
-    ours["age-3"] = [(-99.0, -99.0), (0.0, -1.0)]  # for a lowering edit the low end is the saturated one
+    ours["age-3"] = [(-99.0, -99.0, 0.3), (0.0, -1.0, 0.3)]  # for a lowering edit the low end is the saturated one
     assert rule.editability(ours, generated)["age-3"].faces == 1
 
 

@@ -9,6 +9,7 @@ from encoders.losses import identity, perceptual, picture
 from stylegan2 import w_statistics
 from stylegan2.engine import area_resize, broadcast, latents
 from stylegan2.errors import CheckpointError
+from stylegan2.generator import FeatureEdit
 from tests.encoders import toys
 
 
@@ -90,6 +91,24 @@ def test_that_of_previews_is_their_pixels():
     assert 0.6 < predicted / real < 1.6
 
 
+@pytest.mark.weights
+def test_that_of_places_is_the_pixels_change_when_every_place_changes_at_random(mobile):
+    random, name = torch.Generator().manual_seed(0), metric.stage(mobile)
+    shipped, found = metric.fitting_places(mobile, 256), metric.of_places(mobile, 2)
+    assert found.shape == (256, 256) and (found.norm(dim=1).diff() < 1e-5).all()
+    mask, real, predicted = torch.ones(1, 1, 128, 128), 0.0, 0.0
+    for seed in range(6):
+        ws = broadcast(mobile, latents(mobile, [seed], 0.7))
+        step = 1e-2 * torch.randn(1, 256, 128, 128, generator=random)
+        with torch.no_grad():
+            before, after = (mobile.synthesis(ws, None, {name: FeatureEdit(x, mask, ws)}) for x in (0 * step, step))
+        real += sum(area_resize(after - before, size).square().mean().item() for size in metric.PLACES_PIXELS)
+        predicted += (shipped @ step[0].flatten(1)).square().sum(0).mean().item()
+    assert 0.6 < predicted / real < 1.6
+    overlap = (torch.linalg.qr(found[:8].T).Q.T @ torch.linalg.qr(shipped[:16].T).Q).square().sum() / 8
+    assert overlap > 0.7  # two faces already show most of the directions that matter
+
+
 def test_a_draw_is_its_seed_and_a_killed_computation_goes_on(tmp_path, monkeypatch):
     generator = toys.generator()
     monkeypatch.setattr(metric, "SAVE_EVERY", 2)
@@ -112,15 +131,20 @@ def test_a_draw_is_its_seed_and_a_killed_computation_goes_on(tmp_path, monkeypat
     assert drawn == [0, 1, 2, 3, 2, 3, 4, 0, 1, 2, 3, 4]
     first, second = metric.load(whole), metric.load(parts)
     assert all(torch.equal(first[name], second[name]) and first[name].shape == (5, 6, 512) for name in ways)
+    assert torch.equal(first["places"], second["places"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["parts.safetensors", "whole.safetensors"]
 
 
 def test_the_shipped_one_fits_the_default_generator_and_no_other(tmp_path):
     for name, rank in metric.RANKS.items():
         rows = metric.load()[name]
-        assert rows.shape == (rank, 16, 512)
+        assert rows.shape == ((rank, 256) if name == "places" else (rank, 16, 512))
         assert (rows.flatten(1).norm(dim=1).diff() < 1e-3).all() and rows[0].norm() > 10 * rows[-1].norm()
-        assert metric.fitting(toys.generator(), name) is None
+        if name == "places":
+            assert metric.fitting_places(toys.generator(), 256) is not None
+            assert metric.fitting_places(toys.generator(), 64) is None
+        else:
+            assert metric.fitting(toys.generator(), name) is None
     for name, content in {"text": b"no", "empty": b""}.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(CheckpointError, match="cannot be read as a metric"):

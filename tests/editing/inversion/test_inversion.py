@@ -5,14 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from editing.inversion import STRATEGIES, Budget, latent, tuning
+from editing.inversion import STRATEGIES, Budget, hypering, latent, residual, tuning
 from editing.inversion.budget import Progress, schedule
 from editing.inversion.metrics import l2, ms_ssim, whitened_square
 from editing.inversion.objective import Weights, objective
 from stylegan2 import w_statistics
 from stylegan2.checkpoints import tensors_sha256
 from stylegan2.engine import area_resize, broadcast, to_float
-from stylegan2.errors import Cancelled, UsageError
+from stylegan2.errors import Cancelled, UsageError, WplusError
 from stylegan2.generator import Delta, seeded_z
 from stylegan2.mobile import MobileStyleGAN, Style
 
@@ -171,10 +171,11 @@ def test_every_strategy_inverts_a_generated_face_and_records_how(mobile, generat
     before = tensors_sha256(mobile.state())
     for name, strategy in STRATEGIES.items():
         found = strategy(mobile, image, budget=Budget(steps=5))
-        assert (found.method, found.steps, found.family) == (name, 5, "mobilestylegan-1024")
+        method = "hyper+tune" if name == "auto" else name
+        assert (found.method, found.steps, found.family) == (method, 5, "mobilestylegan-1024")
         assert found.generator_sha256 == mobile.provenance.sha256 and found.threads > 0
         assert found.metrics["l2"] < 0.35 and 0 < found.metrics["ms_ssim"] < 1
-        assert bool(found.features) == (name == "tune") and not found.deltas
+        assert bool(found.features) == (name in ("hyper", "hyper+tune", "tune", "auto")) and not found.deltas
         in_w = bool((found.ws - found.ws[:, :1]).abs().max() < 1e-4)
         assert in_w == (name == "pivot")
         assert 0 < found.metrics["whitened_square"] <= 2
@@ -202,11 +203,37 @@ def test_locality_targets_keep_the_photo_where_an_edit_changes_nothing(mobile):
     assert nearer(mouth, 2, 1) and nearer(mouth, 2, 0)  # the mouth: what the untuned generator renders there
 
 
-def test_the_residual_is_fitted_without_the_identity_loss(tiny, target, monkeypatch):
-    """With it the residual drew patterns on the skin that the identity network likes and people do not."""
-    asked = []
-    monkeypatch.setattr(tuning.residual, "fit", lambda *parts: asked.append(parts[3].weights) or {})
-    weights = replace(PIXELS, identity=0.3)
-    settings = replace(tuning.TUNE, pivot=SMALL, weights=weights, locality=0.0, steps=(20, 14, 14))
-    found = tuning.tune(tiny, target, settings=settings, budget=Budget(steps=6))
-    assert asked == [replace(weights, identity=0.0)] and found.features is None and found.deltas
+def test_the_residual_is_fitted_to_pixels_alone():
+    """With the identity loss it drew patterns on the skin that the identity network likes and people do not."""
+    assert residual.SEEN.identity == residual.SEEN.perceptual == 0
+
+
+def test_auto_takes_what_the_seconds_allow(monkeypatch):
+    monkeypatch.setattr(hypering, "render_seconds", lambda *_: 0.2)
+    asked = {}
+    for name in ("encoder", "hyper", "hyper_tune"):
+        monkeypatch.setattr(hypering, name, lambda *_, budget, name=name, **__: asked.update({name: budget}))
+    for seconds in (0.5, 2, 15):
+        hypering.auto(None, None, budget=Budget(seconds=seconds))
+    hypering.auto(None, None, budget=Budget(steps=9))
+    assert asked == {"encoder": Budget(), "hyper": Budget(), "hyper_tune": Budget(steps=9)}
+    hypering.auto(None, None, budget=Budget(seconds=15))
+    assert asked["hyper_tune"] == Budget(seconds=15)
+    hypering.auto(None, None)
+    assert asked["hyper_tune"] == Budget()
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("method", ["hyper", "hyper+tune", "tune", "auto"])
+def test_cancelling_half_way_leaves_the_generator_as_it_was(mobile, generated, method):
+    before = tensors_sha256(mobile.state())
+    for last in (2, 6):  # on previews, and on renders
+        with pytest.raises(Cancelled):
+            STRATEGIES[method](mobile, to_float(generated(5)), callback=lambda step, *_: step < last)  # noqa: B023
+    assert tensors_sha256(mobile.state()) == before
+
+
+@pytest.mark.parametrize("method", ["hyper", "hyper+tune"])
+def test_a_generator_without_an_encoder_is_told_so(tiny, target, method):
+    with pytest.raises(WplusError, match="use another method"):
+        STRATEGIES[method](tiny, target)
