@@ -108,14 +108,14 @@ def measure(editor, photos: Sequence[Path], options: dict) -> tuple[list[dict], 
             inversions.append((path, inversion))
             rows.append(
                 {"photo": path.name, **inversion.metrics, "same_person": same_person(photo, copy)}
-                | {"steps": inversion.steps, "seconds": seconds}
+                | {"steps": inversion.steps, "seconds": seconds, "bytes": inversion.nbytes}
             )
         bar(len(photos), len(photos))
     return rows, inversions
 
 
 def summary(rows: list[dict]) -> dict:
-    """The figures of a folder: n, skipped, l2, ms_ssim, id_distance (means), same_person (count), seconds (median)."""
+    """A folder: n, skipped, same_person (counts), l2, ms_ssim, id_distance (means), seconds, bytes (medians)."""
     good = [row for row in rows if "error" not in row]
     result = {"n": len(good), "skipped": len(rows) - len(good)}
     for name in ("l2", "ms_ssim", "id_distance"):
@@ -123,7 +123,8 @@ def summary(rows: list[dict]) -> dict:
         result[name] = mean(values) if values else None
     result["same_person"] = sum(row["same_person"] for row in good)
     result["id_distance_max"] = max((row.get("id_distance", float("inf")) for row in good), default=None)
-    result["seconds"] = median(row["seconds"] for row in good) if good else None
+    for name in ("seconds", "bytes"):
+        result[name] = median(row[name] for row in good) if good else None
     return result
 
 
@@ -177,6 +178,8 @@ def table(result: dict, rows: list[dict]) -> str:
             f"{result['seconds']:.1f} |"
         )
     lines.append(f"\nOne render takes {result['render_seconds']:.3f} s on this machine.")
+    if result["n"]:
+        lines.append(f"An inversion takes {result['bytes'] / 1e6:.1f} MB.")
     for name, value in result.get("editability", {}).items():
         lines.append(
             f"editability {name:8} {value['ratio']:6.1%}  (95% interval {value['low']:.0%} to {value['high']:.0%}, "

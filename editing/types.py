@@ -78,6 +78,13 @@ class Inversion:
             features=_map_values(self.features, lambda edit: _map_feature(edit, lambda t: t.to(device))),
         )
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its tensors: about the size of its file."""
+        edits = (tensor for edit in (self.features or {}).values() for tensor in _feature_parts(edit).values())
+        factors = (factor for delta in (self.deltas or {}).values() for factor in delta.factors)
+        return sum(tensor.numel() * tensor.element_size() for tensor in (self.ws, *edits, *factors))
+
     def require(self, family: str, generator_sha256: str = "", transfer: bool = False) -> Inversion:
         """Return self if it fits this generator, else raise InversionError.
 

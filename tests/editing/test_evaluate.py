@@ -74,13 +74,16 @@ def test_the_table_has_one_row_a_photo_means_and_what_went_wrong():
         "same_person": True,
         "steps": 5,
         "seconds": 2.0,
+        "bytes": 1_500_000,
     }
     rows = [good, good | {"photo": "b.jpg", "l2": 0.03, "same_person": False}, {"photo": "c.jpg", "error": "No face."}]
     result = evaluate.summary(rows)
     assert (result["n"], result["skipped"], result["same_person"]) == (2, 1, 1)
     assert result["l2"] == pytest.approx(0.02) and result["seconds"] == 2.0
     text = evaluate.table(result | {"method": "tune", "render_seconds": 0.2}, rows)
-    assert "| a.jpg | 0.0100 |" in text and "No face." in text and "1/2" in text and "0.200 s" in text
+    assert (
+        "| a.jpg | 0.0100 |" in text and "No face." in text and "1/2" in text and "0.200 s" in text and "1.5 MB" in text
+    )
 
 
 def test_the_command_measures_a_folder_and_says_what_it_skipped(tmp_path, toy, command, monkeypatch):
@@ -93,6 +96,7 @@ def test_the_command_measures_a_folder_and_says_what_it_skipped(tmp_path, toy, c
     code, out, err = command(evaluate.main, tmp_path, "--method", "fake", "--aligned", "--json")
     result = json.loads(out)
     assert code == 1 and (result["n"], result["skipped"]) == (1, 1)
+    assert result["bytes"] == 4 * 2 * 4  # a toy's ws
     assert result["same_person"] == 0 and result["l2"] == pytest.approx(0.1)
     assert [row["photo"] for row in result["photos"]] == ["a.png", "broken.jpg"]
     assert "error" in result["photos"][1] and not err.startswith("Traceback")

@@ -218,3 +218,13 @@ def test_no_face_is_in_a_recipe():
     text = Recipe.from_strengths({"smile": 2}).about(some_inversion()).to_json()
     assert set(json.loads(text)) == set(Recipe.model_fields)
     assert "ws" not in text and "quad" not in text and "landmarks" not in text
+
+
+def test_its_size_is_about_that_of_its_file(tmp_path):
+    ws, maps = torch.zeros(1, 16, 512), torch.zeros(1, 8, 64, 64)
+    feature = FeatureEdit(maps, torch.ones(1, 1, 64, 64), ws, basis=torch.zeros(1, 32, 8))
+    delta = Delta("lowrank", (torch.zeros(1, 64, 4), torch.zeros(1, 4, 64)))
+    made = Inversion(ws=ws, family="f", deltas={"a": delta}, features={"b64": feature})
+    assert made.nbytes == 4 * (2 * 8192 + 8 * 4096 + 4096 + 256 + 512)
+    assert made.nbytes == pytest.approx(made.save(tmp_path / "a.inversion").stat().st_size, rel=0.02)
+    assert made.compact().nbytes < made.nbytes
