@@ -12,6 +12,7 @@ from stylegan2 import console
 COMMANDS = {
     "invert": ("editing.invert", "Find a face's code in the latent space."),
     "edit": ("editing.edit", "Change a face and put it back into its photo."),
+    "mix": ("editing.mix", "Mix two inversions into one face."),
     "batch": ("editing.batch", "Apply one recipe to a folder of photos."),
     "evaluate": ("editing.evaluate", "Measure how well inversion keeps faces, and how well they edit."),
     "zoo": ("stylegan2.zoo", "Weights: list, fetch, verify, find, delete."),

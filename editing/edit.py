@@ -25,6 +25,8 @@ MAX_CELLS = 21  # of a strip, or of a grid's side
 
 app = console.app("Change a face and put it back into its photo.")
 
+GeneratorFile = Annotated[Path | None, typer.Option("--generator", help="Another generator, a checkpoint file.")]
+
 
 @app.command()
 def edit(
@@ -40,7 +42,8 @@ def edit(
     ),
     crop: Annotated[bool, typer.Option("--crop", help="Write the edited crop, not the whole photo.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Invert again even if --out has an inversion.")] = False,
-    transfer: Annotated[bool, typer.Option("--transfer", help="Accept an inversion of a sister generator.")] = False,
+    transfer: Annotated[bool, typer.Option("--transfer", help="Draw an inversion of a sister generator.")] = False,
+    generator: GeneratorFile = None,
     listing: Annotated[bool, typer.Option("--list", help="Show the edits there are.")] = False,
     method: Annotated[str | None, typer.Option(help="Inversion method (default: the recipe's, else tune).")] = None,
     steps: inverting.Steps = None,
@@ -62,7 +65,8 @@ def edit(
     tune_allocator()
     from editing import session
 
-    editor = session.Editor(device=inverting.check_device(device))
+    place = inverting.check_device(device)
+    editor = session.Editor(load_generator(generator, place), device=place)
     check_names(plan, editor.catalogue)
     for warning in beyond_safe(plan, editor.catalogue):
         print(warning, file=sys.stderr)
@@ -224,18 +228,29 @@ def list_edits(as_json: bool) -> str:
 # ------------------------------------------------------------------------------ inverting, or not again
 
 
+def load_generator(path: Path | None, device):
+    """The generator in a checkpoint file; None without a path, which stands for the default one."""
+    if path is None:
+        return None
+    from stylegan2 import checkpoints
+
+    return checkpoints.load(path).to(device)
+
+
 def bring(
     editor, plan: Plan, img: Path | None, inversion: Path | None, folder: Path, *, method=None, steps=None, budget=None,
     seed=None, detector="auto", aligned=False, fresh=False, transfer=False,
 ) -> None:  # fmt: skip
     """Have every face of the plan in the editor: from --inversion, from an earlier one in `folder`, or inverted now."""
     from editing.faces import photo as photos
+    from editing.mixing import transferred
     from editing.output import make_folder, staged
     from editing.types import Inversion
 
     photo = photos.load(img) if img else None
     if inversion is not None:
-        editor.set_inversion(Inversion.load(inversion), photo, plan.face, transfer)
+        found = Inversion.load(inversion)
+        editor.set_inversion(transferred(found, editor.generator) if transfer else found, photo, plan.face)
         return
     made = plan.recipe.inversion
     if made is not None and method is None and steps is None and budget is None:
