@@ -52,8 +52,7 @@ def whole_picture(rgb: np.ndarray) -> np.ndarray:
     height, width = rgb.shape[:2]
     if height != width:
         raise UsageError(f"An aligned picture is square; this one is {width} x {height}: leave --aligned out.")
-    low, high = -0.5, width - 0.5
-    return np.array([[low, low], [low, high], [high, high], [high, low]])
+    return align.border(rgb)
 
 
 @dataclass(frozen=True)

@@ -59,12 +59,21 @@ def to_crop(points: np.ndarray, quad: np.ndarray, size: int = 1024) -> np.ndarra
     return u * size - 0.5
 
 
+def border(rgb: np.ndarray) -> np.ndarray:
+    """The quad that is the whole of a picture (H, W, 3)."""
+    height, width = rgb.shape[:2]
+    return np.array([(0, 0), (0, height), (width, height), (width, 0)], np.float64) - 0.5
+
+
 def crop(rgb: np.ndarray, quad: np.ndarray, size: int = 1024) -> np.ndarray:
     """Photo rgb (H, W, 3) uint8 -> aligned crop (size, size, 3) uint8.
 
     Large faces are reduced first, small ones enlarged bicubically; where the quad leaves the photo,
-    the picture is continued by reflection that blurs and fades to the median colour with distance.
+    the picture is continued by reflection that blurs and fades to the median colour with distance.  A quad that is
+    the picture's border means the picture itself.
     """
+    if np.allclose(quad, border(rgb), atol=1e-6):
+        return np.asarray(Image.fromarray(np.ascontiguousarray(rgb)).resize((size, size), Image.Resampling.LANCZOS))
     picture, quad = _shrink(rgb, np.asarray(quad, np.float64), size)
     picture, quad = _cut(picture, quad)
     picture, quad = _pad(picture, quad)

@@ -88,7 +88,7 @@ def minimise(loss: Callable[[Tensor], Tensor], start: Tensor, known: Curvature, 
         slope = float(gradient @ direction)
         for halving in range(HALVINGS):
             move = -(0.5**halving) * direction
-            trial = (u + move.view_as(u)).requires_grad_(True)
+            trial = (u + move.view_as(u)).requires_grad_(step < steps - 1)  # nothing would use the last one's gradient
             trial_value = loss(trial)
             if trial_value.item() <= value.item() - DECREASE * 0.5**halving * slope:
                 break
@@ -97,7 +97,7 @@ def minimise(loss: Callable[[Tensor], Tensor], start: Tensor, known: Curvature, 
                 break
             pairs.clear()
             continue
-        if step == steps - 1:  # nothing would use its gradient
+        if not trial.requires_grad:
             progress()
             return trial.detach()
         (new_gradient,) = torch.autograd.grad(trial_value, trial)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from editing.faces import align
 from stylegan2.errors import NoFaceFound
@@ -78,3 +79,10 @@ def test_quad_that_leaves_the_photo_is_padded(shape):
     photo = np.full((*shape, 3), 90, np.uint8)
     crop = align.crop(photo, np.array([[-40.0, -30], [-40, 90], [80, 90], [80, -30]]), 64)
     assert np.abs(crop.astype(int) - 90).max() <= 1  # a plain photo continues plainly
+
+
+def test_a_quad_that_is_the_border_gives_the_picture_itself():
+    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    assert np.array_equal(align.crop(picture, align.border(picture), 64), picture)
+    half = align.crop(picture, align.border(picture), 32)
+    assert np.array_equal(half, np.asarray(Image.fromarray(picture).resize((32, 32), Image.Resampling.LANCZOS)))
