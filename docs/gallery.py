@@ -1,7 +1,9 @@
-"""Make the pictures of the README from scratch:  python docs/gallery.py  (after `make demo`)
+"""Make the pictures of the README from scratch:  python docs/gallery.py [demo] [drawing.safetensors]
+
+After `make demo` and `python -m hyperstyle.domain --style drawing --out drawing.safetensors`.
 
 Only generated faces are shown, and NASA's public-domain portrait of Eileen Collins with smile and pose.
-Writes docs/gallery/{faces,inversion,encoder,demo,catalogue}.webp, each below 300 KB.
+Writes docs/gallery/{faces,inversion,encoder,demo,catalogue,mixing}.webp, each below 300 KB.
 """
 
 from __future__ import annotations
@@ -14,8 +16,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from editing import directions
-from editing.inversion import Budget, encoder, encoder_optimise, residual, tune
+from editing import directions, mixing
+from editing.inversion import Budget, encoder, encoder_optimise, hyper, residual, tune
 from stylegan2 import checkpoints, engine, zoo
 from stylegan2.allocator import tune_allocator
 
@@ -106,6 +108,29 @@ def sheet(generator, catalogue, seeds=(5, 19)) -> None:
     write([left + right for left, right in zip(rows[:half], rows[half:], strict=True)], "catalogue.webp")
 
 
+def mixes(generator, catalogue, drawing: Path, seeds=(19, 33)) -> None:
+    """Two generated faces as if they were photos, inverted by `hyper`: between them, mixed, and drawn by a sister."""
+    people = []
+    for seed in seeds:
+        with torch.inference_mode():
+            image = generator.synthesis(engine.broadcast(generator, engine.latents(generator, [seed], 0.9)))
+        people.append(hyper(generator, image.clone()))
+
+    def tile(inversion, text: str, drawer=generator) -> np.ndarray:
+        return labelled(engine.to_uint8(engine.area_resize(residual.render(drawer, inversion), 256))[0], text)
+
+    a, b = people
+    amounts = (0, 0.25, 0.5, 0.75, 1)
+    rows = [[tile(mixing.interpolate(generator, a, b, t), f"between {t:g}") for t in amounts]]
+    sister = checkpoints.load(drawing)
+    smiling = replace(a, ws=directions.apply(a.ws, catalogue["smile"], 2))
+    shown = ((a, "drawing"), (smiling, "drawing, smile +2"))
+    drawn = [tile(mixing.transferred(found, sister), text, sister) for found, text in shown]
+    styles = [tile(mixing.style_mix(generator, one, other), "style 7") for one, other in ((a, b), (b, a))]
+    rows.append([*styles, tile(smiling, "smile +2"), *drawn])
+    write(rows, "mixing.webp")
+
+
 def demo(folder: Path) -> None:
     """The portrait of `make demo`, before and after, whole photo."""
     before = Image.open(ROOT / "samples" / "astronaut.jpg").convert("RGB")
@@ -122,6 +147,7 @@ def main() -> None:
     inversion(generator, catalogue)
     encoded(generator)
     demo(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT.parent / "demo")
+    mixes(generator, catalogue, Path(sys.argv[2] if len(sys.argv) > 2 else "drawing.safetensors"))
 
 
 if __name__ == "__main__":
