@@ -159,14 +159,23 @@ def toys(monkeypatch, tmp_path):
     from editing import directions, inversion, session
     from editing.faces import photo as photos
     from editing.faces.face import Face
+    from editing.types import Inversion
+    from stylegan2 import checkpoints
     from tests.editing import fakes
+
+    class Toy(fakes.FakeGenerator):
+        num_ws = 16  # so that there is a row 7
+
+        def to(self, device):
+            return self
 
     catalogue = fakes.CATALOGUE | {"yaw": fakes.FakeDirection("yaw", torch.tensor([0, 0, 0.1, 0]))}
     strategies = dict.fromkeys(STRATEGIES, fakes.fake_strategy)
     landmarks = np.zeros((68, 2))
     landmarks[36:42], landmarks[42:48], landmarks[48], landmarks[54] = (40, 40), (56, 40), (42, 58), (54, 58)
     faces = [Face((30, 25, 66, 70), 1.0, landmarks, "toy"), Face((32, 25, 68, 70), 0.5, landmarks + 2, "toy")]
-    monkeypatch.setattr(session, "load_generator", lambda device="cpu": fakes.FakeGenerator())
+    monkeypatch.setattr(session, "load_generator", lambda device="cpu": Toy())
+    monkeypatch.setattr(checkpoints, "load", lambda path: Toy())
     monkeypatch.setattr(session, "load_catalogue", lambda: catalogue)
     monkeypatch.setattr(session.detect, "find_faces", lambda rgb, detector="auto": faces)
     monkeypatch.setattr(directions, "apply", fakes.fake_apply, raising=False)
@@ -178,13 +187,16 @@ def toys(monkeypatch, tmp_path):
     for name in ("holiday.jpg", "beach.jpg", "crop.png", "photos/a.jpg", "photos/b.png"):
         photos.save(picture, tmp_path / name)
     (tmp_path / "recipe.json").write_text('{"smile": 2}')
+    for name, level in (("anna", -0.3), ("ben", 0.3)):
+        Inversion(ws=torch.full((1, 16, 4), level), family="fake-64").save(tmp_path / f"{name}.inversion")
     return tmp_path
 
 
 def test_the_commands_of_the_readme_work_in_their_order(toys, capsys):
-    from editing import batch, edit, invert
+    from editing import batch, edit, invert, mix
 
-    programs = {"editing.invert": invert.main, "editing.edit": edit.main, "editing.batch": batch.main}
+    programs = {f"editing.{name}": module.main for name, module in (("invert", invert), ("edit", edit))}
+    programs |= {"editing.batch": batch.main, "editing.mix": mix.main}
     ran = 0
     for line in commands((ROOT / "README.md").read_text()):
         words = line.split()
