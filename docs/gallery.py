@@ -17,7 +17,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from editing import directions, mixing
-from editing.inversion import Budget, encoder, encoder_optimise, hyper, residual, tune
+from editing.inversion import Budget, encoder, encoder_optimise, hyper_tune, residual, tune
 from stylegan2 import checkpoints, engine, zoo
 from stylegan2.allocator import tune_allocator
 
@@ -109,12 +109,12 @@ def sheet(generator, catalogue, seeds=(5, 19)) -> None:
 
 
 def mixes(generator, catalogue, drawing: Path, seeds=(19, 33)) -> None:
-    """Two generated faces as if they were photos, inverted by `hyper`: between them, mixed, and drawn by a sister."""
+    """Two generated faces as if they were photos, by `hyper+tune`: between them, mixed, and drawn by a sister."""
     people = []
     for seed in seeds:
         with torch.inference_mode():
             image = generator.synthesis(engine.broadcast(generator, engine.latents(generator, [seed], 0.9)))
-        people.append(hyper(generator, image.clone()))
+        people.append(hyper_tune(generator, image.clone()))
 
     def tile(inversion, text: str, drawer=generator) -> np.ndarray:
         return labelled(engine.to_uint8(engine.area_resize(residual.render(drawer, inversion), 256))[0], text)
