@@ -25,6 +25,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from encoders.efficientnet import WIDTHS, EfficientNetLite0, normalised
+from hyperstyle.refine import add
 from stylegan2.engine import area_resize
 from stylegan2.errors import CheckpointError
 from stylegan2.generator import Delta, Deltas, Generator
@@ -114,7 +115,7 @@ def refine(network: CompactHyperNetwork, generator: Generator, image: Tensor, ws
         if callback is not None:
             callback()
         more = offsets(network, image, generator.synthesis(ws, total))
-        total = {n: Delta("mul", (total[n].factors[0] + more[n].factors[0],)) for n in more} if total else more
+        total = add(total, more) if total else more
     return dict(total)
 
 
