@@ -1,41 +1,35 @@
-"""A residual of one feature map: what neither the code nor the weights could say, moved along where an edit moves it.
+"""A residual of one feature map: what neither the code nor the weights could say, kept where it still fits.
 
-    x' = x + gate(w_base, w) * moved(basis @ maps)        x: activation at an eighth of the picture's resolution
+    x' = x + gate(w_base, w) * basis @ maps        x: activation at an eighth of the picture's resolution
 
 A curl of hair or an ear-ring has no code and needs no new weights: it is there, at one place.  Adding a
 map to an intermediate activation draws it (BDInvert, Kang et al., arXiv 2108.08998; Feature-Style,
 arXiv 2202.02183).  It is found by `descent` in the metric of places, which asks for very few steps: what is left
 between the best code and the photo is nearly linear in it.
 
-The danger is an edit: the lips of the photo must not stay behind when the mouth opens.  So the residual follows the
-motion between two pictures of the codes (optical flow), and fades where motion does not explain what a new code
-changes in the activations below it:
+The danger is an edit: the lips of the photo must not stay behind when the mouth opens.  So the residual fades where a
+new code changes the activations below it, and only there:
 
-    d = mean_c |x(w) - moved(x(w_base))| / mean |x(w_base)|      gate = exp(-(d / STILL)^2)
+    d = mean_c |x(w) - x(w_base)| / mean |x(w_base)|      gate = exp(-(d / STILL)^2)
 
 in the activation at a sixteenth of the resolution of the generator as it was loaded, d widened by a
-pixel.  StyleFeatureEditor (arXiv 2406.10601) trains a network for this.  A small one, trained here to predict
-what generated faces with known codes need, was barely better than the motion alone.
+pixel.  StyleFeatureEditor (arXiv 2406.10601) trains a network for this; the formula needs none.  docs/inversion.md
+says what became of moving the residual with the face, and of a trained gate.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from editing.faces import flow
 from editing.inversion import descent
 from editing.inversion.budget import Progress
-from editing.inversion.encoding import fits
 from editing.inversion.objective import Weights, objective
 from editing.types import Inversion
 from encoders.metric import stage
-from stylegan2 import preview
-from stylegan2.engine import area_resize
 from stylegan2.generator import Deltas, FeatureEdit, Features, Generator
 
 STILL = 0.3  # relative change of the activations at which a residual has faded to 1/e
@@ -43,38 +37,11 @@ RANK = 64  # maps that are kept
 SEEN = Weights(pixel=1.0, perceptual=0.0, identity=0.0, scales=(1024, 256, 64))  # with more it draws what networks like
 
 
-def motion(generator: Generator, base_ws: Tensor, ws: Tensor) -> Tensor:
-    """Two codes (1, num_ws, w_dim) -> (1, 2, h, w): from where in the old one's picture came what the new one shows.
-
-    (dx, dy) from each place, in widths of the picture; seen on previews where there are any, otherwise on renders.
-    """
-    with torch.no_grad():
-        before, after = (area_resize(picture(generator, code), preview.SIZE) for code in (base_ws, ws))
-    found = flow.flow(*(np.clip(x[0].permute(1, 2, 0).cpu().numpy() / 2 + 0.5, 0, 1) for x in (before, after)))
-    return torch.from_numpy(found).to(before).permute(2, 0, 1)[None] / preview.SIZE
-
-
-def picture(generator: Generator, ws: Tensor) -> Tensor:
-    """ws (B, num_ws, w_dim) -> a picture (B, 3, r, r) to see motion in."""
-    return preview.load(generator)(ws) if fits(generator) else generator.synthesis(ws)
-
-
-def moved(maps: Tensor, by: Tensor) -> Tensor:
-    """maps (1, C, h, w) as they lie after the `motion` (1, 2, H, W); the border is continued."""
-    size = maps.shape[-2:]
-    steps = F.interpolate(by, size, mode="bilinear").permute(0, 2, 3, 1).to(maps)  # (1, h, w, 2)
-    rest = F.affine_grid(torch.eye(2, 3)[None].to(maps), [1, 1, *size], align_corners=False)  # (1, h, w, 2) in [-1, 1]
-    return F.grid_sample(maps, rest + 2 * steps, padding_mode="border", align_corners=False)
-
-
-def gate(generator: Generator, base_ws: Tensor, ws: Tensor, by: Tensor | None = None) -> Tensor:
-    """Two codes (1, num_ws, w_dim) and their motion -> (1, 1, h, w): 1 where a residual stays, 0 where not."""
+def gate(generator: Generator, base_ws: Tensor, ws: Tensor) -> Tensor:
+    """base_ws (1 or B, num_ws, w_dim), ws (B, num_ws, w_dim) -> (B, 1, h, w): 1 where a residual stays, 0 where not."""
     with torch.no_grad():
         before, after = (generator.synthesis(code, until=stage(generator, 16)) for code in (base_ws, ws))
-        usual = before.abs().mean((1, 2, 3), keepdim=True)
-        if by is not None:
-            before = moved(before, by)
-        change = (after - before).abs().mean(1, keepdim=True) / usual
+        change = (after - before).abs().mean(1, keepdim=True) / before.abs().mean((1, 2, 3), keepdim=True)
         change = F.avg_pool2d(F.max_pool2d(change, 3, 1, 1), 3, 1, 1, count_include_pad=False)
         return torch.exp(-((change / STILL) ** 2))
 
@@ -87,10 +54,7 @@ def gated(generator: Generator, features: Features | None, ws: Tensor) -> Featur
 def _gated(generator: Generator, edit: FeatureEdit, ws: Tensor) -> FeatureEdit:
     if edit.base_ws.shape == ws.shape and torch.equal(edit.base_ws.to(ws), ws):
         return edit
-    base = edit.base_ws.to(ws)
-    by = motion(generator, base, ws)
-    followed = replace(edit, residual=moved(edit.residual.to(ws), by), mask=moved(edit.mask.to(ws), by))
-    return dimmed(followed, gate(generator, base, ws, by))
+    return dimmed(edit, gate(generator, edit.base_ws.to(ws), ws))
 
 
 def dimmed(edit: FeatureEdit, by: Tensor) -> FeatureEdit:

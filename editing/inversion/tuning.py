@@ -5,7 +5,7 @@
     3  F           what is still missing, as a residual of one feature map (`residual.fit`)
 
 The offsets D and the residual F stay with the Inversion; the generator is never touched.  F draws the rest of the
-photo and follows an edit, or steps aside.  It needs few steps, so most of them go to the code, on which edits live.
+photo and steps aside where an edit moves it.  It needs few steps, so most of them go to the code, on which edits live.
 
 Part 2 is pivotal tuning (Roich et al., arXiv 2106.05744), and it takes no steps by default.  While the code was found
 by Adam, a code in W with offsets kept edits best.  Since it is found by descent, W+ without offsets does: on four

@@ -70,34 +70,6 @@ def test_rendering_keeps_the_residual_at_its_own_code_and_dims_it_under_an_edit(
     assert residual.gated(mobile, None, face) is None
 
 
-def test_maps_follow_a_motion_and_stay_where_there_is_none():
-    maps = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    still = torch.zeros(1, 2, 16, 16)
-    assert torch.allclose(residual.moved(maps, still), maps, atol=1e-5)
-    right = still.clone()
-    right[:, 0] = -4 / 32  # what is seen here lay four pixels further left
-    assert torch.allclose(residual.moved(maps, right)[..., 4:], maps[..., :-4], atol=1e-4)
-    down = still.clone()
-    down[:, 1] = -4 / 32
-    assert torch.allclose(residual.moved(maps, down)[..., 4:, :], maps[..., :-4, :], atol=1e-4)
-
-
-@pytest.mark.weights
-def test_a_residual_turns_with_the_head(mobile, face):
-    """A mark on the cheek lies where the cheek has gone, nearer to there than to its old place."""
-    from editing.directions import apply, catalogue
-
-    turned = apply(face, catalogue.load()["yaw"], 2.0)
-    by = residual.motion(mobile, face, turned)
-    assert by.shape == (1, 2, 128, 128)
-    middle = 128 * by[0, 0, 60:80, 55:73].median()
-    assert abs(middle) > 1
-    before, after = (residual.picture(mobile, code) for code in (face, turned))
-    part = (slice(None), slice(None), slice(50, 85), slice(50, 78))
-    still, followed = ((picture - after)[part].square().mean() for picture in (before, residual.moved(before, by)))
-    assert followed < 0.5 * still
-
-
 @pytest.mark.weights
 def test_a_residual_draws_what_code_and_weights_lack_and_leaves_the_generator_alone(mobile, face):
     before = tensors_sha256(mobile.state())
