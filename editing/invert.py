@@ -24,7 +24,7 @@ app = console.app("Find a face's code in the latent space.")
 Photo = Annotated[Path, typer.Option("--img", help="The photo.", show_default=False)]
 Out = Annotated[Path, typer.Option("--out", help="Folder for the results.")]
 Method = Annotated[
-    str, typer.Option(help="encoder (a second), hyper (seconds), hyper+tune, tune, auto; encoder+optimise, optimise, pivot.")
+    str, typer.Option(help="encoder (a second), hyper (seconds), hyper+tune, tune, auto, optimise, pivot, ...")
 ]
 Steps = Annotated[int | None, typer.Option(min=1, help="Gradient steps; gives the same result on every run.")]
 Seconds = Annotated[float | None, typer.Option("--budget", help="Seconds; turned into steps, which are recorded.")]
