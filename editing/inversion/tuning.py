@@ -96,16 +96,18 @@ def tuned(generator: Generator, image: Tensor, settings: Tune, method: str, call
     return finish(generator, Inversion(ws=ws, family="", **made), image)
 
 
-# Measured in latent steps: what a step of each part costs (a weight step with its share of locality steps), and what
-# everything costs that is no step (timing, targets of the locality term, judging the result).
+# Measured in latent steps: what a step of each part costs (a weight step with its share of locality steps), what
+# everything costs that is no step (timing, the first gradients, judging the result), and the locality term's targets.
 COSTS = (1.0, 1.55, 0.75)
-OVERHEAD = 12 + SKETCH_COST
+OVERHEAD = 7 + SKETCH_COST
+TARGETS = 5
 
 
 def plan(generator: Generator, goal: Objective, settings: Tune, budget: Budget) -> tuple[int, int, int]:
     """-> steps of the pivot, the weights and the residual that the budget buys here; at least one where any."""
     if budget.seconds is not None:
-        affordable = budget.seconds / latent_step_seconds(generator, goal) - OVERHEAD
+        overhead = OVERHEAD + (TARGETS if settings.steps[1] else 0)
+        affordable = budget.seconds / latent_step_seconds(generator, goal) - overhead
         scale = affordable / sum(cost * steps for cost, steps in zip(COSTS, settings.steps, strict=True))
     else:
         scale = (budget.steps or sum(settings.steps)) / sum(settings.steps)
