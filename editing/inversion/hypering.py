@@ -25,7 +25,7 @@ from stylegan2.generator import Generator
 # Image features would cost a fifth of the code's step and buy hardly anything in so few.
 STEP = replace(OPTIMISE, weights=replace(OPTIMISE.weights, perceptual=0.0))
 HYPER = replace(TUNE, sketch=replace(CORRECTION, steps=2), pivot=STEP, steps=(1, 0, 1))
-ENOUGH = {"encoder": 0.0, "hyper": 7.0, "hyper+tune": 40.0}  # from how many renders' time on `auto` takes which
+ENOUGH = {"encoder": 0.0, "hyper": 11.0, "hyper+tune": 40.0}  # from how many renders' time on `auto` takes which
 
 
 def hyper(generator: Generator, image: Tensor, *, callback: Callback | None = None, seed: int = 0,
