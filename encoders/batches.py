@@ -16,6 +16,13 @@ from stylegan2.generator import Generator
 HELD_OUT = 1  # shards that are never trained on: they say how well it does
 
 
+def epoch_order(count: int, batch: int, number: int, seed: int) -> np.ndarray:
+    """Which of `count` things are in batch `number`: every epoch shows each once, in an order of its own."""
+    places = np.arange(batch * number, batch * (number + 1))
+    orders = {e: np.random.default_rng((seed, e)).permutation(count) for e in np.unique(places // count)}
+    return np.array([orders[place // count][place % count] for place in places])
+
+
 class Data:
     """The samples of some folders: their codes, whitened, and their pictures."""
 
@@ -39,10 +46,7 @@ class Data:
 
     def indices(self, batch: int, number: int) -> np.ndarray:
         """The samples of batch `number`: every epoch its own order."""
-        places = np.arange(batch * number, batch * (number + 1))
-        epochs = places // len(self)
-        orders = {e: np.random.default_rng((self.seed, e)).permutation(len(self)) for e in np.unique(epochs)}
-        return self.held_out + np.array([orders[e][p % len(self)] for e, p in zip(epochs, places, strict=True)])
+        return self.held_out + epoch_order(len(self), batch, number, self.seed)
 
     def pictures(self, indices: np.ndarray) -> Tensor:
         """-> (B, 3, size, size) in [-1, 1]"""

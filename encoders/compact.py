@@ -18,14 +18,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from encoders.efficientnet import WIDTHS, EfficientNetLite0, normalised
-from stylegan2 import w_statistics
+from stylegan2 import w_statistics, weights
 from stylegan2.engine import area_resize
-from stylegan2.errors import CheckpointError
 from stylegan2.generator import Generator
 
 SIZE = 128  # pixels of the pictures it sees: training at 256 costs four times as much
@@ -106,36 +103,15 @@ def encode(encoder: CompactEncoder, images: Tensor) -> Tensor:
 
 
 def load(path: Path | str = SHIPPED) -> CompactEncoder:
-    """safetensors of `state` -> encoder in eval mode, frozen.  CheckpointError if it is anything else."""
-    try:
-        state = load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read as encoder weights: {error}") from None
-    return from_state(state, str(path))
+    """safetensors of `weights.half` -> encoder in eval mode, frozen.  CheckpointError if it is anything else."""
+    return from_state(weights.read(path, "encoder weights"), str(path))
 
 
 def from_state(state: Mapping[str, Tensor], source: str = "This file") -> CompactEncoder:
     """Named tensors (any float type) -> encoder in eval mode, frozen.  Every shape is compared first."""
-    try:
+    with weights.described(source, "a compact encoder"):
         num_ws = 1 + sum(name.startswith("offsets.") and name.endswith(".weight") for name in state)
         width, pooled = state["lateral.0.bias"].shape[0], state["levels.0.conv.bias"].shape[0]
         w_dim, features = state["levels.0.linear.weight"].shape
         config = (num_ws, w_dim, width, pooled, round((features / pooled) ** 0.5))
-        with torch.device("meta"):
-            expected = CompactEncoder(*config).state_dict()
-        for name, tensor in expected.items():
-            if state[name].shape != tensor.shape:
-                raise ValueError(f"{name} has the shape {tuple(state[name].shape)}, not {tuple(tensor.shape)}")
-            if not bool(torch.isfinite(state[name]).all()):
-                raise ValueError(f"{name} holds numbers that are not finite")
-        encoder = CompactEncoder(*config)
-        encoder.load_state_dict({name: state[name].to(tensor.dtype) for name, tensor in expected.items()})
-    except (KeyError, ValueError, IndexError, ZeroDivisionError) as error:
-        reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
-        raise CheckpointError(f"{source} is not a compact encoder: {reason}.") from None
-    return encoder.eval().requires_grad_(False)
-
-
-def state(encoder: CompactEncoder) -> dict[str, Tensor]:
-    """What is saved: fp16 weights."""
-    return {name: tensor.half().contiguous().cpu() for name, tensor in encoder.state_dict().items()}
+        return weights.filled(lambda: CompactEncoder(*config), state)

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from encoders.batches import Data
-from stylegan2 import checkpoints, preview, zoo
+from stylegan2 import checkpoints, preview, weights, zoo
 from stylegan2.allocator import tune_allocator
 from stylegan2.engine import area_resize
 from stylegan2.files import replacing
@@ -60,7 +60,7 @@ def train(generator: Generator, folders: list[Path], out: Path, images: int, bat
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
             error = held_out(preview.Preview(generator, average), data)
             with replacing(out) as part:
-                save_file(preview.state(average), part)
+                save_file(weights.half(average), part)
             minutes = (time.monotonic() - began) / 60
             print(f"images {(step + 1) * batch} minutes {minutes:.1f} held_out {error:.4f}", flush=True)
     return error

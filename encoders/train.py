@@ -18,7 +18,6 @@ after the other.  Real photos (`--photos`, aligned crops), whose codes nobody kn
 from __future__ import annotations
 
 import argparse
-import copy
 import csv
 import json
 import os
@@ -39,9 +38,10 @@ from encoders.batches import Data, Photos
 from encoders.efficientnet import EfficientNetLite0
 from encoders.efficientnet import from_state as image_network
 from encoders.latent_discriminator import LatentDiscriminator, Pool, discriminator_loss, encoder_loss, r1_penalty
+from encoders.learner import Learner, Pace
 from encoders.losses import identity, picture
 from encoders.previewing import Follower
-from stylegan2 import checkpoints, engine, preview, w_statistics, zoo
+from stylegan2 import checkpoints, engine, preview, w_statistics, weights, zoo
 from stylegan2.allocator import tune_allocator
 from stylegan2.files import replacing
 from stylegan2.generator import Generator
@@ -109,7 +109,7 @@ def train(generator: Generator, look: Look, network: EfficientNetLite0, options:
                 losses["look"] = metric.distance(error, rows).log1p().mean()
         losses["delta"] = offsets(answer)
         losses["adversarial"] = encoder_loss(run.discriminator(ws[:, : stage + 1]))
-        run.step(sum(getattr(settings, name) * loss for name, loss in losses.items()))
+        run.learner.step(sum(getattr(settings, name) * loss for name, loss in losses.items()), run.seen)
         run.adversary_step(generator, ws.detach(), number)
         if follower and number // world % settings.follow_every == 0:
             losses["preview"] = torch.tensor(follower.step(ws[:1].detach(), number))
@@ -167,61 +167,35 @@ def resized(images: Tensor, size: int) -> Tensor:
 
 
 class Run:
-    """What a training carries from step to step, and from one life to the next: weights, their average, images seen.
-
-    The optimisers' moments are not kept: after a restart they warm up again.
-    """
+    """What a training carries from step to step, and from one life to the next: weights, their average, images seen."""
 
     def __init__(self, folder: Path, generator: Generator, network, settings: Settings, device: torch.device,
                  init: Path | None) -> None:  # fmt: skip
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.settings, self.seen, self.steps, self.started = folder, settings, 0, 0, time.monotonic()
+        self.folder, self.settings, self.seen, self.started = folder, settings, 0, time.monotonic()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            self.encoder = compact.start(network, generator)
+            encoder, average = compact.start(network, generator), None
             self.discriminator, self.pool = LatentDiscriminator(generator.w_dim).to(device), Pool(seed=settings.seed)
             if init is not None and not (folder / "state.json").exists():
-                self.encoder.load_state_dict(compact.load(init).state_dict())
-        self.average = copy.deepcopy(self.encoder)
+                encoder.load_state_dict(compact.load(init).state_dict())
         if (folder / "state.json").exists():
-            self.restore()
-        self.encoder = self.encoder.to(device, memory_format=torch.channels_last)
-        self.average = self.average.to(device, memory_format=torch.channels_last).requires_grad_(False)
-        groups = {settings.backbone_rate: [], DIRECT_RATE: [], 1.0: []}
-        for name, parameter in self.encoder.named_parameters():
-            part = {"backbone": settings.backbone_rate, "direct": DIRECT_RATE}.get(name.split(".")[0], 1.0)
-            groups[part].append(parameter)
-        groups = [{"params": parameters, "factor": factor} for factor, parameters in groups.items()]
-        self.adam = torch.optim.AdamW(groups, lr=settings.rate, betas=(0.9, 0.99), weight_decay=0.01)
+            average = self.restore(encoder)
+        parts = {"backbone": settings.backbone_rate, "direct": DIRECT_RATE}
+        pace = Pace(settings.rate, settings.images, settings.batch, settings.ema, parts=parts)
+        self.learner = Learner(encoder, average, device, pace)
+        self.encoder, self.average = self.learner.network, self.learner.average
         self.adversary = torch.optim.Adam(self.discriminator.parameters(), lr=1e-4, betas=(0.5, 0.99))
         self.recent: list[dict[str, float]] = []
 
-    def restore(self) -> None:
+    def restore(self, encoder: compact.CompactEncoder) -> compact.CompactEncoder:
+        """Weights into encoder and discriminator; -> the average."""
         self.seen = json.loads((self.folder / "state.json").read_text())["seen"]
         state = load_file(self.folder / "training.safetensors")
-        for prefix, module in (("encoder.", self.encoder), ("discriminator.", self.discriminator)):
+        for prefix, module in (("encoder.", encoder), ("discriminator.", self.discriminator)):
             own = {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
             module.load_state_dict({name: t.to(module.state_dict()[name].dtype) for name, t in own.items()})
-        self.average.load_state_dict(compact.load(self.folder / "encoder.safetensors").state_dict())
-
-    def rate(self) -> float:
-        """Warm-up over 100 steps of this life, then a cosine down to 2% over all images."""
-        progress = min(1.0, self.seen / self.settings.images)
-        return min(1.0, (self.steps + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * progress)))
-
-    def step(self, loss: Tensor) -> None:
-        """One step of the encoder and of its running average."""
-        self.adam.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.encoder.parameters(), 1.0)
-        for group in self.adam.param_groups:
-            group["lr"] = self.settings.rate * group["factor"] * self.rate()
-        self.adam.step()
-        self.steps += 1
-        keep = min(self.settings.ema, self.seen / (self.seen + 20 * self.settings.batch))
-        with torch.no_grad():
-            for mine, theirs in zip(self.average.parameters(), self.encoder.parameters(), strict=True):
-                mine.lerp_(theirs, 1 - keep)
+        return compact.load(self.folder / "encoder.safetensors")
 
     def adversary_step(self, generator: Generator, ws: Tensor, number: int) -> None:
         """The latent discriminator learns codes of the mapping network against rows of the answers."""
@@ -237,11 +211,11 @@ class Run:
 
     def save(self, measured: dict[str, float], look: Look) -> None:
         """Weights (fp16), their average, the preview's, images seen, a row of the log: a file whole or not at all."""
-        training = {f"encoder.{name}": tensor for name, tensor in compact.state(self.encoder).items()}
+        training = {f"encoder.{name}": tensor for name, tensor in weights.half(self.encoder).items()}
         training |= {f"discriminator.{name}": t.half().cpu() for name, t in self.discriminator.state_dict().items()}
-        files = {"training": training, "encoder": compact.state(self.average)}
+        files = {"training": training, "encoder": weights.half(self.average)}
         if isinstance(look, preview.Preview):
-            files["preview"] = preview.state(look.tail)
+            files["preview"] = weights.half(look.tail)
         for name, state in files.items():
             with replacing(self.folder / f"{name}.safetensors") as part:
                 save_file(state, part)

@@ -20,12 +20,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from encoders.efficientnet import WIDTHS, EfficientNetLite0, normalised
 from hyperstyle.refine import add
+from stylegan2 import weights
 from stylegan2.engine import area_resize
 from stylegan2.errors import CheckpointError
 from stylegan2.generator import Delta, Deltas, Generator
@@ -120,37 +119,16 @@ def refine(network: CompactHyperNetwork, generator: Generator, image: Tensor, ws
 
 
 def load(path: Path | str = SHIPPED) -> CompactHyperNetwork:
-    """safetensors of `state` -> network in eval mode, frozen.  CheckpointError if it is anything else."""
-    try:
-        state = load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read as weights of a hypernetwork: {error}") from None
-    return from_state(state, str(path))
+    """safetensors of `weights.half` -> network in eval mode, frozen.  CheckpointError if it is anything else."""
+    return from_state(weights.read(path, "weights of a hypernetwork"), str(path))
 
 
 def from_state(state: Mapping[str, Tensor], source: str = "This file") -> CompactHyperNetwork:
     """Named tensors (any float type) -> network in eval mode, frozen.  Every shape is compared first."""
-    try:
+    with weights.described(source, "a compact hypernetwork"):
         heads = {name.split(".")[1]: tensor for name, tensor in state.items() if name.startswith("heads.")}
         config = {key.replace("-", "."): len(tensor) for key, tensor in heads.items()}, len(state["linear.bias"])
-        with torch.device("meta"):
-            expected = CompactHyperNetwork(*config).state_dict()
-        for name, tensor in expected.items():
-            if state[name].shape != tensor.shape:
-                raise ValueError(f"{name} has the shape {tuple(state[name].shape)}, not {tuple(tensor.shape)}")
-            if not bool(torch.isfinite(state[name]).all()):
-                raise ValueError(f"{name} holds numbers that are not finite")
-        network = CompactHyperNetwork(*config)
-        network.load_state_dict({name: state[name].to(tensor.dtype) for name, tensor in expected.items()})
-    except (KeyError, ValueError, IndexError, TypeError) as error:
-        reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
-        raise CheckpointError(f"{source} is not a compact hypernetwork: {reason}.") from None
-    return network.eval().requires_grad_(False)
-
-
-def state(network: CompactHyperNetwork) -> dict[str, Tensor]:
-    """What is saved: fp16 weights."""
-    return {name: tensor.half().contiguous().cpu() for name, tensor in network.state_dict().items()}
+        return weights.filled(lambda: CompactHyperNetwork(*config), state)
 
 
 def _key(name: str) -> str:

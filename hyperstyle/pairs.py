@@ -7,7 +7,7 @@ A pair is a goal x and a code w: x a sample in another scene and before a camera
 draws it; w the compact encoder's answer, corrected a few times on previews as inversion corrects it
 (ReStyle, Alaluf et al., arXiv 2104.02699, by descent), so that what is left is left for offsets of weights:
 
-    u <- u - t (2 (M + damping I))^-1 grad |preview(u) - x|^2       M: `encoders.metric`; t is halved where that fails
+    u <- u - t (2 (M + damping I))^-1 grad |preview(u) - x|^2      M: `encoders.curvature`; t is halved where that fails
 
 Beside them lies y = G(w), rendered: the hypernetwork sees x and y.  HyperStyle (Alaluf et al., arXiv 2111.15666) takes
 its pairs from photos and from an encoder that is not corrected.
@@ -24,8 +24,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from encoders import augment, compact, metric
-from encoders.batches import Data
+from encoders import augment, compact
+from encoders.batches import Data, epoch_order
+from encoders.curvature import Curvature, of_codes
 from stylegan2 import checkpoints, engine, preview, w_statistics, zoo
 from stylegan2.allocator import tune_allocator
 from stylegan2.errors import UsageError
@@ -36,7 +37,6 @@ SHARD = 50
 BATCH = 10
 GOAL, SHOWN = 256, 128  # sides of the goals, and of the renders beside them
 STEPS = 4
-DAMPING = 1.5e-4  # of directions that the metric does not know, in its units
 SCALES = (128, 32, 8)  # sides at which previews are compared
 Look = Callable[[Tensor], Tensor]  # ws (B, num_ws, w_dim) -> pictures (B, 3, r, r)
 
@@ -45,19 +45,21 @@ def write(generator: Generator, encoder: compact.CompactEncoder, look: Look, dat
           count: int) -> None:  # fmt: skip
     """`count` pairs (rounded up to whole shards) into the folder; shards that are there stay."""
     out.mkdir(parents=True, exist_ok=True)
-    rows = metric.fitting(generator, "previews")
+    known = of_codes(generator, "previews")
     for shard in range(-(-count // SHARD)):
         path = out / f"{shard:05d}.safetensors"
         if path.exists():
             continue
-        parts = [pairs(generator, encoder, look, data, rows, shard * SHARD // BATCH + i) for i in range(SHARD // BATCH)]
+        parts = [
+            pairs(generator, encoder, look, data, known, shard * SHARD // BATCH + i) for i in range(SHARD // BATCH)
+        ]
         with replacing(path) as part:
             save_file({name: torch.cat([part[name] for part in parts]) for name in parts[0]}, part)
         error = np.mean([part["l2"].mean().item() for part in parts])
         print(f"{path} l2 {error:.4f}", flush=True)
 
 
-def pairs(generator: Generator, encoder: compact.CompactEncoder, look: Look, data: Data, rows: Tensor | None,
+def pairs(generator: Generator, encoder: compact.CompactEncoder, look: Look, data: Data, known: Curvature,
           number: int) -> dict[str, Tensor]:  # fmt: skip
     """Batch `number` -> goal (B, 256, 256, 3) and shown (B, 128, 128, 3) uint8, code (B, num_ws, w_dim), whitened."""
     statistics = w_statistics.load().to(generator.w_avg.device)
@@ -65,7 +67,7 @@ def pairs(generator: Generator, encoder: compact.CompactEncoder, look: Look, dat
     goal, _ = augment.scene(pictures, number)
     goal = augment.camera(goal, number)
     start = statistics.whiten(compact.encode(encoder, goal))
-    ws = statistics.unwhiten(corrected(look, start, goal, rows).half().float())
+    ws = statistics.unwhiten(corrected(look, start, goal, known).half().float())
     with torch.no_grad():
         shown = torch.cat([engine.area_resize(generator.synthesis(w), GOAL) for w in ws.split(1)]).clamp(-1, 1)
     error = (shown - goal).square().mean((1, 2, 3))
@@ -74,7 +76,7 @@ def pairs(generator: Generator, encoder: compact.CompactEncoder, look: Look, dat
     return images | {"code": statistics.whiten(ws).half().cpu(), "l2": error.cpu()}
 
 
-def corrected(look: Look, start: Tensor, goal: Tensor, rows: Tensor | None, steps: int = STEPS) -> Tensor:
+def corrected(look: Look, start: Tensor, goal: Tensor, known: Curvature, steps: int = STEPS) -> Tensor:
     """Whitened codes (B, num_ws, w_dim) -> the same, whose looks are nearer to the goals (B, 3, S, S)."""
     statistics = w_statistics.load().to(start.device)
     goals = [engine.area_resize(goal, side) for side in SCALES]
@@ -93,19 +95,10 @@ def corrected(look: Look, start: Tensor, goal: Tensor, rows: Tensor | None, step
         fell = (value < best).detach()
         u = torch.where(fell[:, None, None], trial.detach(), u)
         best = torch.where(fell, value.detach(), best)
-        direction = torch.where(fell[:, None, None], preconditioned(gradient, rows), direction)
+        wanted = known.solve(gradient.flatten(1).T).T.reshape(gradient.shape)
+        direction = torch.where(fell[:, None, None], wanted, direction)
         share = torch.where(fell, share, share / 3)
     return u
-
-
-def preconditioned(gradient: Tensor, rows: Tensor | None) -> Tensor:
-    """gradient (B, num_ws, w_dim) -> (2 (rows^T rows + damping I))^-1 gradient (Woodbury)."""
-    if rows is None:
-        return gradient
-    flat, known = gradient.flatten(1), rows.flatten(1)  # (B, n), (K, n)
-    gram = known @ known.T + DAMPING * torch.eye(len(known), device=known.device)
-    seen = torch.linalg.solve(gram, known @ flat.T).T @ known
-    return ((flat - seen) / (2 * DAMPING)).view_as(gradient)
 
 
 class Pairs:
@@ -123,9 +116,7 @@ class Pairs:
 
     def indices(self, batch: int, number: int) -> Tensor:
         """The pairs of batch `number`: every epoch its own order."""
-        places = np.arange(batch * number, batch * (number + 1))
-        orders = {e: np.random.default_rng((self.seed, e)).permutation(len(self)) for e in set(places // len(self))}
-        return torch.tensor([self.held_out + orders[place // len(self)][place % len(self)] for place in places])
+        return torch.from_numpy(self.held_out + epoch_order(len(self), batch, number, self.seed))
 
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """-> goals (B, 3, 256, 256), shown (B, 3, 128, 128) in [-1, 1], codes (B, num_ws, w_dim), not whitened."""

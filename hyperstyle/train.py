@@ -19,7 +19,6 @@ which the new ones are added: without them a second pass corrects what has been 
 from __future__ import annotations
 
 import argparse
-import copy
 import csv
 import json
 import time
@@ -35,10 +34,11 @@ from torch.func import functional_call
 
 from encoders.efficientnet import EfficientNetLite0
 from encoders.efficientnet import from_state as image_network
+from encoders.learner import Learner, Pace
 from hyperstyle import compact
 from hyperstyle.pairs import GOAL, Pairs
 from hyperstyle.refine import add
-from stylegan2 import checkpoints, engine, zoo
+from stylegan2 import checkpoints, engine, weights, zoo
 from stylegan2.allocator import tune_allocator
 from stylegan2.files import replacing
 from stylegan2.generator import Deltas
@@ -49,6 +49,7 @@ SIDE = 32  # its places along a side
 WINDOW, MARGIN = 10, 1
 SIZES = (1, 4, 16)  # pixels of a goal that one of the loss covers: 256, 64 and 16 along a picture's side
 DIRECT_RATE = 0.1  # of the linear map, whose 768 inputs move its outputs together, in `rate`
+WARM_UP = 20  # steps
 JUDGED = 12  # held-out pairs that are rendered in every save
 
 
@@ -83,7 +84,8 @@ def train(generator: MobileStyleGAN, pairs: Pairs, network: EfficientNetLite0, o
         ours = torch.cat([window(generator, w, d, top, left) for w, d in zip(ws.split(1), singles, strict=True)])
         losses = compare(ours, seen_through(goal, top, left))
         losses["size"] = torch.cat(list(gains.values()), 1).square().mean()
-        run.step(losses["pixel"] + settings.structure * losses["structure"] + settings.size * losses["size"])
+        total = losses["pixel"] + settings.structure * losses["structure"] + settings.size * losses["size"]
+        run.learner.step(total, run.seen)
         run.seen += settings.batch
         run.recent.append({name: loss.item() for name, loss in losses.items()})
         if time.monotonic() - saved > options.save and run.seen < settings.images:
@@ -143,57 +145,29 @@ def compare(ours: Tensor, goal: Tensor) -> dict[str, Tensor]:
 
 
 class Run:
-    """What a training carries from step to step, and from one life to the next: weights, their average, pairs seen.
-
-    The optimiser's moments are not kept: after a restart they warm up again.
-    """
+    """What a training carries from step to step, and from one life to the next: weights, their average, pairs seen."""
 
     def __init__(self, folder: Path, generator: MobileStyleGAN, image_net: EfficientNetLite0, settings: Settings):
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.settings, self.seen, self.steps, self.started = folder, settings, 0, 0, time.monotonic()
+        self.folder, self.settings, self.seen, self.started = folder, settings, 0, time.monotonic()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            self.network = compact.start(image_net, generator)
-        self.average = copy.deepcopy(self.network)
+            network, average = compact.start(image_net, generator), None
         if (folder / "state.json").exists():
             self.seen = json.loads((folder / "state.json").read_text())["seen"]
-            for name, network in (("training", self.network), ("network", self.average)):
-                network.load_state_dict(compact.load(folder / f"{name}.safetensors").state_dict())
-        device = generator.w_avg.device
-        self.network = self.network.to(device, memory_format=torch.channels_last)
-        self.average = self.average.to(device, memory_format=torch.channels_last).requires_grad_(False)
-        factors = {"backbone": settings.backbone_rate, "direct": DIRECT_RATE}
-        groups = [
-            {"params": [parameter], "factor": factors.get(name.split(".")[0], 1.0)}
-            for name, parameter in self.network.named_parameters()
-        ]
-        self.adam = torch.optim.AdamW(groups, lr=settings.rate, betas=(0.9, 0.99), weight_decay=0.01)
+            network.load_state_dict(compact.load(folder / "training.safetensors").state_dict())
+            average = compact.load(folder / "network.safetensors")
+        parts = {"backbone": settings.backbone_rate, "direct": DIRECT_RATE}
+        pace = Pace(settings.rate, settings.images, settings.batch, settings.ema, WARM_UP, parts)
+        self.learner = Learner(network, average, generator.w_avg.device, pace)
+        self.network, self.average = self.learner.network, self.learner.average
         self.recent: list[dict[str, float]] = []
-
-    def rate(self) -> float:
-        """Warm-up over 20 steps of this life, then a cosine down to 2% over all images."""
-        progress = min(1.0, self.seen / self.settings.images)
-        return min(1.0, (self.steps + 1) / 20) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * progress)))
-
-    def step(self, loss: Tensor) -> None:
-        """One step of the network and of its running average."""
-        self.adam.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        for group in self.adam.param_groups:
-            group["lr"] = self.settings.rate * group["factor"] * self.rate()
-        self.adam.step()
-        self.steps += 1
-        keep = min(self.settings.ema, self.seen / (self.seen + 20 * self.settings.batch))
-        with torch.no_grad():
-            for mine, theirs in zip(self.average.parameters(), self.network.parameters(), strict=True):
-                mine.lerp_(theirs, 1 - keep)
 
     def save(self, measured: dict[str, float]) -> None:
         """Weights (fp16), their average, pairs seen, a row of the log: a file whole or not at all."""
         for name, network in (("training", self.network), ("network", self.average)):
             with replacing(self.folder / f"{name}.safetensors") as part:
-                save_file(compact.state(network), part)
+                save_file(weights.half(network), part)
         means = {name: float(np.mean([row[name] for row in self.recent])) for name in ("pixel", "structure", "size")}
         row = {"seen": self.seen, "minutes": round((time.monotonic() - self.started) / 60, 2)} | measured | means
         with (self.folder / "log.csv").open("a", newline="") as file:

@@ -11,7 +11,7 @@ and row 2l+2 (conv2), to_img row 15 - StyleGAN2's order with its last three rows
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -247,13 +247,29 @@ class MobileStyleGAN(nn.Module):
         x = edit_stage(self.conv1(x, ws[:, 0], deltas, "conv1"), "b4", features)
         if until == "b4":
             return x
-        for index, block in enumerate(self.blocks):
-            x = block(x, ws[:, 2 * index + 1], ws[:, 2 * index + 2], deltas, f"layers.{index}")
-            stage = STAGES[index + 1]
-            x = edit_stage(x, stage, features)
+        for index, stage in enumerate(STAGES[1 : len(self.channels)]):
+            x = edit_stage(self._block(index, x, ws, deltas), stage, features)
             if until == stage:
                 return x
-        return block.to_img(x, ws[:, -1], deltas, f"layers.{index}.to_img")  # (B, 3, R, R)
+        return self._image(x, ws, deltas)
+
+    def split(self, ws: Tensor, stage: str, deltas: Deltas | None = None) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """ws (B, num_ws, w_dim) -> activation of the stage, and what draws images (B, 3, R, R) from one like it."""
+        deltas = check_deltas(deltas, self.layers)
+
+        def draw(x: Tensor) -> Tensor:
+            for index in range(STAGES.index(stage), len(self.blocks)):
+                x = self._block(index, x, ws, deltas)
+            return self._image(x, ws, deltas)
+
+        return self.synthesis(ws, deltas, until=stage), draw
+
+    def _block(self, index: int, x: Tensor, ws: Tensor, deltas: Deltas) -> Tensor:
+        return self.blocks[index](x, ws[:, 2 * index + 1], ws[:, 2 * index + 2], deltas, f"layers.{index}")
+
+    def _image(self, x: Tensor, ws: Tensor, deltas: Deltas) -> Tensor:
+        last = len(self.blocks) - 1
+        return self.blocks[last].to_img(x, ws[:, -1], deltas, f"layers.{last}.to_img")  # (B, 3, R, R)
 
 
 def _layers(model: MobileStyleGAN) -> Iterator[tuple[str, Layer]]:

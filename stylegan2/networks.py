@@ -14,7 +14,7 @@ skip RGB image (section 4.1, figure 7b).  Images are float, about [-1, 1], not c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import log2, sqrt
 from types import MappingProxyType
@@ -274,20 +274,47 @@ class SynthesisNetwork(nn.Module):
             rng = split_rng(rng, ws.shape[0])
         x = rgb = None
         for resolution in config.resolutions:
-            stage, block = f"b{resolution}", getattr(self, f"b{resolution}")
-            row = 2 * int(log2(resolution)) - 4
-            if resolution == 4:
-                x = block.const.expand(ws.shape[0], -1, -1, -1)  # (B, C, 4, 4)
-            else:
-                delta = deltas.get(f"{stage}.conv0")
-                x = block.conv0(x, ws[:, row - 1], self.fir, delta, noise_mode, rng)  # (B, C, r, r)
-            x = block.conv1(x, ws[:, row], self.fir, deltas.get(f"{stage}.conv1"), noise_mode, rng)
-            x = edit_stage(x, stage, features)
-            y = block.to_rgb(x, ws[:, row + 1], deltas.get(f"{stage}.to_rgb"))
-            if rgb is not None:
-                rgb = upfirdn2d(rgb, self.fir, up=2, padding=resample_padding(self.fir, up=2), gain=4)  # (B, 3, r, r)
-            rgb = edit_skip(y if rgb is None else rgb + y, features.get(stage) if features else None)
+            stage = f"b{resolution}"
+            x = edit_stage(self._activation(resolution, x, ws, deltas, noise_mode, rng), stage, features)
+            rgb = edit_skip(self._skip(resolution, x, rgb, ws, deltas), features.get(stage) if features else None)
             yield stage, x, rgb
+
+    def split(self, ws: Tensor, stage: str, deltas: Deltas | None = None) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """ws (B, num_ws, w_dim) -> activation of the stage, and what draws images (B, 3, R, R) from one like it."""
+        before, resolution = None, int(stage[1:])
+
+        def draw(x: Tensor) -> Tensor:
+            rgb = self._skip(resolution, x, before, ws, deltas or {})
+            for later in (r for r in self.config.resolutions if r > resolution):
+                x = self._activation(later, x, ws, deltas or {}, "const", None)
+                rgb = self._skip(later, x, rgb, ws, deltas or {})
+            return rgb
+
+        for name, x, rgb in self.stages(ws, deltas):
+            if name == stage:
+                return x, draw
+            before = rgb
+        raise ValueError(f"no such stage in this generator: {stage}")
+
+    def _activation(
+        self, resolution: int, x: Tensor | None, ws: Tensor, deltas: Deltas, noise_mode: str, rng: Rng | None
+    ) -> Tensor:
+        """The convolutions of one block: x (B, C, r/2, r/2), None for the first -> (B, C', r, r)."""
+        stage, block, row = f"b{resolution}", getattr(self, f"b{resolution}"), 2 * int(log2(resolution)) - 4
+        if resolution == 4:
+            x = block.const.expand(ws.shape[0], -1, -1, -1)  # (B, C, 4, 4)
+        else:
+            delta = deltas.get(f"{stage}.conv0")
+            x = block.conv0(x, ws[:, row - 1], self.fir, delta, noise_mode, rng)
+        return block.conv1(x, ws[:, row], self.fir, deltas.get(f"{stage}.conv1"), noise_mode, rng)
+
+    def _skip(self, resolution: int, x: Tensor, rgb: Tensor | None, ws: Tensor, deltas: Deltas) -> Tensor:
+        """The skip image (B, 3, r, r): that of the block before, up-sampled, and what this one adds."""
+        stage, block, row = f"b{resolution}", getattr(self, f"b{resolution}"), 2 * int(log2(resolution)) - 3
+        y = block.to_rgb(x, ws[:, row], deltas.get(f"{stage}.to_rgb"))
+        if rgb is None:
+            return y
+        return y + upfirdn2d(rgb, self.fir, up=2, padding=resample_padding(self.fir, up=2), gain=4)
 
     def forward(
         self,
@@ -360,6 +387,9 @@ class StyleGAN2(nn.Module):
     num_ws = property(lambda self: self.config.num_ws)
     resolution = property(lambda self: self.config.resolution)
     layers = property(lambda self: self.synthesis.layers)
+
+    def split(self, ws: Tensor, stage: str, deltas: Deltas | None = None) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        return self.synthesis.split(ws, stage, deltas)
 
     def state(self) -> dict[str, Tensor]:
         """The inverse of `from_state`."""

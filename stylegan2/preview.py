@@ -16,12 +16,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from stylegan2 import w_statistics
-from stylegan2.errors import CheckpointError
+from stylegan2 import w_statistics, weights
 from stylegan2.generator import Generator
 from stylegan2.mobile import STAGES, Block
 
@@ -69,24 +66,14 @@ def start(generator: Generator, seed: int = 0) -> Tail:
 
 
 def load(generator: Generator, path: Path | str = SHIPPED) -> Preview:
-    """safetensors of `state` -> the generator's preview, frozen.  CheckpointError if it is anything else."""
-    try:
-        return from_state(generator, load_file(path), str(path))
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read as a preview's weights: {error}") from None
+    """safetensors of `weights.half` -> the generator's preview, frozen.  CheckpointError if it is anything else."""
+    return from_state(generator, weights.read(path, "a preview's weights"), str(path))
 
 
 def from_state(generator: Generator, state: Mapping[str, Tensor], source: str = "This file") -> Preview:
     """Named tensors (any float type) -> preview on the generator's device.  Every shape is compared first."""
-    tail = Tail(generator.channels[STAGES.index(STAGE)], generator.num_ws, generator.w_dim)
-    for name, tensor in tail.state_dict().items():
-        if name not in state or state[name].shape != tensor.shape or not bool(torch.isfinite(state[name]).all()):
-            raise CheckpointError(f"{source} is not a preview of this generator: {name} is missing or does not fit.")
-    tail.load_state_dict({name: state[name].to(tensor.dtype) for name, tensor in tail.state_dict().items()})
+    config = generator.channels[STAGES.index(STAGE)], generator.num_ws, generator.w_dim
+    with weights.described(source, "a preview of this generator"):
+        tail = weights.filled(lambda: Tail(*config), state)
     tail = tail.to(generator.w_avg.device, memory_format=torch.channels_last)
     return Preview(generator, tail).eval().requires_grad_(False)
-
-
-def state(tail: Tail) -> dict[str, Tensor]:
-    """What is saved: fp16 weights."""
-    return {name: tensor.half().contiguous().cpu() for name, tensor in tail.state_dict().items()}

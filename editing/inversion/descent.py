@@ -3,75 +3,24 @@
     u <- u - t * H grad f(u)      H: L-BFGS (Nocedal & Wright, Numerical Optimization, algorithm 7.4) around
                                   H0 = scale * (2 (M + damping I))^-1,  t: halved until f falls (Armijo)
 
-M is the shipped pull-back metric (`encoders.metric`): what Gauss and Newton would take for half the Hessian of the
-image loss, averaged over faces instead of computed at this one.  A few of a code's 8,192 directions change the
-picture thousands of times more than most; Adam, which knows axes only, crawls along the rest.
+M is the shipped pull-back metric (`encoders.metric`, `encoders.curvature`).  Adam, which knows axes only, moves
+along the few directions that change the picture much, and crawls along the rest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from editing.inversion.budget import Progress
-from encoders import metric
-from stylegan2.generator import Generator
+from encoders.curvature import Curvature
 
-DAMPING = {
-    "renders": 1.5e-3,
-    "previews": 1.5e-4,
-    "places": 3e-2,
-}  # of directions that the metric does not know, in its units
-NEIGHBOURS = 2.0  # how much more places change a picture together than each on its own, which is what the metric knows
 MEMORY = 10  # pairs of steps and changes of the gradient
 HALVINGS = 12
 DECREASE = 1e-4  # Armijo's constant
 FIRST_MOVE = 0.05  # root mean square of the first step where no metric is at hand, whitened
-
-
-@dataclass(frozen=True)
-class Curvature:
-    """(2 (rows^T rows + damping I))^-1 as an operator on flat gradients (Woodbury); the identity without rows."""
-
-    rows: Tensor | None  # (K, n)
-    damping: float = 1.0
-    inner: Tensor | None = None  # (K, K)
-
-    @classmethod
-    def of(cls, rows: Tensor, damping: float) -> Curvature:
-        gram = rows @ rows.T + damping * torch.eye(len(rows), device=rows.device)
-        return cls(rows, damping, torch.linalg.inv(gram))
-
-    def solve(self, gradient: Tensor) -> Tensor:
-        """gradient (n * P,), P numbers of each kind -> the same shape."""
-        if self.rows is None:
-            return gradient
-        columns = gradient.view(self.rows.shape[1], -1)  # (n, P)
-        seen = self.rows.T @ (self.inner @ (self.rows @ columns))
-        return ((columns - seen) / (2 * self.damping)).flatten()
-
-
-def curvature(generator: Generator, pictures: str, together: bool) -> Curvature:
-    """Of whitened codes (1, num_ws, w_dim) or, where all rows move together, (1, 1, w_dim).
-
-    pictures: what the loss looks at, `renders` or `previews`.
-    """
-    rows = metric.fitting(generator, pictures)
-    if rows is None:
-        return Curvature(None)
-    damping = DAMPING[pictures] * (generator.num_ws if together else 1)
-    return Curvature.of(rows.sum(1) if together else rows.flatten(1), damping)
-
-
-def curvature_of_places(generator: Generator, activation: Tensor) -> Curvature:
-    """Of residuals shaped like activation (1, C, h, w) at `metric.stage`; of pixels, for renders."""
-    rows, places = metric.fitting_places(generator, activation.shape[1]), activation[0, 0].numel()
-    if rows is None:
-        return Curvature(None)
-    return Curvature.of(rows * (NEIGHBOURS / places) ** 0.5, DAMPING["places"] / places)
 
 
 def minimise(loss: Callable[[Tensor], Tensor], start: Tensor, known: Curvature, steps: int,

@@ -21,6 +21,7 @@ from editing.inversion import descent
 from editing.inversion.budget import Budget, Callback, Progress, finish, step_seconds
 from editing.inversion.objective import Objective, Weights, objective
 from editing.types import Inversion
+from encoders import curvature
 from stylegan2 import preview, w_statistics
 from stylegan2.engine import area_resize
 from stylegan2.generator import Generator
@@ -104,6 +105,6 @@ def optimise_latent(generator: Generator, goal: Objective, settings: Latent, ste
         prior = settings.prior * mean.square().mean() + settings.row_prior * (u - mean).square().mean()
         return goal(draw(statistics.unwhiten(u.expand(-1, generator.num_ws, -1)))) + prior
 
-    known = descent.curvature(generator, "previews" if look else "renders", settings.together)
+    known = curvature.of_codes(generator, "previews" if look else "renders", settings.together)
     u = descent.minimise(loss, u, known, steps, progress)
     return statistics.unwhiten(u.expand(-1, generator.num_ws, -1))

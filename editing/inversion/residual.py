@@ -29,6 +29,7 @@ from editing.inversion import descent
 from editing.inversion.budget import Progress
 from editing.inversion.objective import Weights, objective
 from editing.types import Inversion
+from encoders import curvature
 from encoders.metric import stage
 from stylegan2.generator import Deltas, FeatureEdit, Features, Generator
 
@@ -76,16 +77,19 @@ def fit(generator: Generator, ws: Tensor, deltas: Deltas | None, image: Tensor, 
         return {}
     name, goal = stage(generator), objective(image, SEEN)
     with torch.no_grad():
-        activation = generator.synthesis(ws, deltas, until=name)
-    mask = torch.ones_like(activation[:, :1])
+        activation, draw = generator.split(ws, name, deltas)
 
     def loss(residual: Tensor) -> Tensor:
-        return goal(generator.synthesis(ws, deltas, {name: FeatureEdit(residual, mask, ws)}))
+        return goal(draw(activation + residual))
 
-    known = descent.curvature_of_places(generator, activation)
+    known = curvature.of_places(generator, activation)
     residual = descent.minimise(loss, torch.zeros_like(activation), known, steps, progress)
     basis, maps = factors(residual[0].flatten(1), RANK)
-    return {name: FeatureEdit(maps.view(1, -1, *residual.shape[2:]), mask, ws, basis=basis[None])}
+    return {
+        name: FeatureEdit(
+            maps.view(1, -1, *residual.shape[2:]), torch.ones_like(activation[:, :1]), ws, basis=basis[None]
+        )
+    }
 
 
 def factors(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:

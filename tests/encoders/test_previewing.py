@@ -6,7 +6,7 @@ import torch
 
 from encoders import previewing, samples
 from encoders.batches import Data
-from stylegan2 import preview
+from stylegan2 import preview, weights
 from stylegan2.errors import UsageError
 from tests.encoders import toys
 
@@ -41,7 +41,7 @@ def test_it_learns_and_goes_on_from_what_it_wrote(generator, folder):
 
 def test_a_follower_learns_what_it_is_asked_about_and_goes_back_to_rest(generator, folder):
     data = Data(generator, [folder / "samples"], preview.SIZE, 0)
-    model = preview.from_state(generator, preview.state(preview.start(generator)))
+    model = preview.from_state(generator, weights.half(preview.start(generator)))
     follower = previewing.Follower(model, data, rate=5e-3)
     ws = model.statistics.unwhiten(2 * torch.randn(1, 10, 512, generator=torch.Generator().manual_seed(0)))
     errors = [follower.step(ws, number) for number in range(30)]

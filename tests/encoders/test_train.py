@@ -17,6 +17,7 @@ from encoders.losses.identity import FaceDescriptor
 from stylegan2 import preview, w_statistics
 from stylegan2.engine import area_resize, to_float, to_uint8
 from stylegan2.errors import UsageError
+from stylegan2.weights import half
 from tests.encoders import toys
 
 SETTINGS = train.Settings(images=24, batch=4, size=128, stage_images=8)
@@ -178,7 +179,7 @@ def test_a_preview_learns_with_the_encoder_and_is_saved_and_taken_up_again(parts
     monkeypatch.setattr(samples, "SHARD", 6)
     generator = toys.generator(5)
     samples.write(generator, tmp_path / "samples", 18, 0)
-    beginning = preview.state(preview.start(generator))
+    beginning = half(preview.start(generator))
     look = preview.from_state(generator, beginning)
     train.train(generator, look, parts[2], options(tmp_path), SETTINGS)
     learnt = load_file(tmp_path / "run" / "preview.safetensors")
@@ -187,7 +188,7 @@ def test_a_preview_learns_with_the_encoder_and_is_saved_and_taken_up_again(parts
     assert float(row["preview"]) > 0
     frozen = preview.from_state(generator, beginning)
     train.train(generator, frozen, parts[2], options(tmp_path, "still"), replace(SETTINGS, follow_every=0))
-    assert all(torch.equal(tensor, beginning[name]) for name, tensor in preview.state(frozen.tail).items())
+    assert all(torch.equal(tensor, beginning[name]) for name, tensor in half(frozen.tail).items())
 
 
 def _one_of_two(rank, folder, meeting):

@@ -347,3 +347,15 @@ def test_rows_of_the_real_generator(mobile):
         first = 4 if row == 0 else 4 * 2 ** ((row + 1) // 2)
         for stage in stages:
             assert torch.equal(base[stage], mobile.synthesis(mixed, until=stage)) == (int(stage[1:]) < first)
+
+
+def test_split_draws_what_a_feature_edit_draws(g, ws):
+    deltas = {POINTWISE: Delta("mul", (torch.full((1, 1, 1), 0.2),))}
+    for stage in ("b4", "b8", "b16"):
+        x, draw = g.split(ws, stage, deltas)
+        assert torch.equal(x, g.synthesis(ws, deltas, until=stage))
+        edit = FeatureEdit(torch.randn_like(x), torch.ones_like(x[:, :1]), ws)
+        torch.testing.assert_close(draw(x), g.synthesis(ws, deltas))
+        torch.testing.assert_close(draw(x + edit.residual), g.synthesis(ws, deltas, {stage: edit}))
+    with pytest.raises(ValueError, match="no such stage.*b64"):
+        g.split(ws, "b64")

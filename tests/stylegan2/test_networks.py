@@ -209,6 +209,18 @@ def test_until_gives_the_stage(g, ws):
     assert torch.equal(g.synthesis(ws), rgb)
 
 
+def test_split_draws_what_a_feature_edit_draws(g, ws):
+    deltas = {"b16.conv0": DELTAS["add"](g.layers["b16.conv0"], 3)}
+    for stage in (f"b{r}" for r in g.config.resolutions):
+        x, draw = g.split(ws, stage, deltas)
+        assert torch.equal(x, g.synthesis(ws, deltas, until=stage))
+        edit = FeatureEdit(torch.randn_like(x), torch.ones_like(x[:, :1]), ws)
+        torch.testing.assert_close(draw(x), g.synthesis(ws, deltas))
+        torch.testing.assert_close(draw(x + edit.residual), g.synthesis(ws, deltas, {stage: edit}))
+    with pytest.raises(ValueError, match="no such stage.*b64"):
+        g.split(ws, "b64")
+
+
 def test_feature_edit_changes_the_state_inside_its_mask(g, ws):
     x = g.synthesis(ws, until="b16")
     mask = torch.zeros(3, 1, 16, 16)

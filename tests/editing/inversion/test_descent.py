@@ -5,9 +5,8 @@ import torch
 
 from editing.inversion import descent
 from editing.inversion.budget import Progress
-from encoders import metric
+from encoders.curvature import Curvature
 from stylegan2.errors import Cancelled
-from tests.encoders import toys
 
 
 def progress(steps=100):
@@ -27,25 +26,19 @@ def bowl():
     return loss, goal, rows
 
 
-def test_the_curvature_inverts_what_it_stands_for(bowl):
-    rows, gradient = bowl[2], torch.randn(1024, generator=torch.Generator().manual_seed(1))
-    solved = descent.Curvature.of(rows, 0.01).solve(gradient)
-    assert torch.allclose(2 * (rows.T @ (rows @ solved) + 0.01 * solved), gradient, atol=1e-3)
-
-
 def test_knowing_the_curvature_is_worth_many_steps(bowl):
     loss, _, rows = bowl
     start = torch.zeros(1, 2, 512)
-    informed = descent.minimise(loss, start, descent.Curvature.of(rows, 1e-5), 3, progress())
-    learnt = descent.minimise(loss, start, descent.Curvature(None), 3, progress())
-    later = descent.minimise(loss, start, descent.Curvature(None), 40, progress())
+    informed = descent.minimise(loss, start, Curvature.of(rows, 1e-5), 3, progress())
+    learnt = descent.minimise(loss, start, Curvature(None), 3, progress())
+    later = descent.minimise(loss, start, Curvature(None), 40, progress())
     assert loss(informed) < 1e-2 * loss(learnt) and loss(learnt) < 0.5 * loss(start)
     assert loss(later) < 0.1 * loss(learnt)
 
 
 def test_it_never_ends_higher_than_it_began_even_where_the_curvature_is_wrong(bowl):
     loss, goal, rows = bowl
-    wrong = descent.Curvature.of(rows / 10, 1e-3)
+    wrong = Curvature.of(rows / 10, 1e-3)
     seen = []
 
     def uneven(u):
@@ -64,10 +57,8 @@ def test_it_never_ends_higher_than_it_began_even_where_the_curvature_is_wrong(bo
 def test_a_minimum_is_left_alone_and_the_start_is_not_changed(bowl):
     loss, goal, rows = bowl
     before = goal.clone()
-    assert torch.allclose(
-        descent.minimise(loss, goal, descent.Curvature.of(rows, 1e-3), 5, progress()), before, atol=1e-5
-    )
-    descent.minimise(loss, goal + 1, descent.Curvature.of(rows, 1e-3), 5, progress())
+    assert torch.allclose(descent.minimise(loss, goal, Curvature.of(rows, 1e-3), 5, progress()), before, atol=1e-5)
+    descent.minimise(loss, goal + 1, Curvature.of(rows, 1e-3), 5, progress())
     assert torch.equal(goal, before)
 
 
@@ -76,31 +67,5 @@ def test_every_step_counts_and_one_that_is_cancelled_ends_it(bowl):
     seen = []
     with pytest.raises(Cancelled, match="after 3 of 9 steps"):
         counted = Progress(lambda step, total, _: seen.append((step, total)) or step < 3, 9, "")
-        descent.minimise(loss, torch.zeros(1, 2, 512), descent.Curvature.of(rows, 1e-3), 9, counted)
+        descent.minimise(loss, torch.zeros(1, 2, 512), Curvature.of(rows, 1e-3), 9, counted)
     assert seen == [(1, 9), (2, 9), (3, 9)]
-
-
-def test_rows_that_move_together_share_their_curvature(monkeypatch):
-    generator = toys.generator()
-    assert descent.curvature(generator, "renders", False).rows is None
-    rows = torch.randn(5, generator.num_ws, 512)
-    monkeypatch.setattr(metric, "fitting", lambda *_: rows)
-    apart, together = (descent.curvature(generator, "previews", choice) for choice in (False, True))
-    step = torch.randn(512)
-    everywhere = step.expand(generator.num_ws, -1).flatten()
-    assert torch.allclose(together.rows @ step, apart.rows @ everywhere, rtol=1e-4, atol=1e-3)
-    lengths = [float(x.square().sum()) for x in (step, everywhere)]
-    assert together.damping * lengths[0] == pytest.approx(apart.damping * lengths[1], rel=1e-4)
-
-
-def test_places_share_one_curvature():
-    rows, gradient = torch.randn(5, 8), torch.randn(8, 12)
-    curvature = descent.Curvature.of(rows, 0.1)
-    together = curvature.solve(gradient.flatten()).view(8, 12)
-    assert torch.allclose(together[:, 3], curvature.solve(gradient[:, 3].contiguous()), atol=1e-5)
-
-
-def test_the_curvature_of_places_is_for_activations_it_was_measured_on(mobile):
-    known = descent.curvature_of_places(mobile, torch.zeros(1, 256, 16, 16))
-    assert known.rows.shape[1] == 256 and known.damping == pytest.approx(descent.DAMPING["places"] / 256)
-    assert descent.curvature_of_places(mobile, torch.zeros(1, 64, 16, 16)).rows is None
