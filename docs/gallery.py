@@ -17,7 +17,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from editing import directions, mixing
-from editing.inversion import Budget, encoder, encoder_optimise, hyper_tune, residual, tune
+from editing.inversion import Budget, encoder, encoder_optimise, hyper, hyper_tune, residual, tune
 from stylegan2 import checkpoints, engine, zoo
 from stylegan2.allocator import tune_allocator
 
@@ -62,18 +62,20 @@ def faces(generator, catalogue) -> None:
     write(rows, "faces.webp")
 
 
-def inversion(generator, catalogue, seed: int = 3) -> None:
-    """A generated face as if it were a photo: itself, its inversion by `tune`, and edits of the inversion."""
-    w = engine.latents(generator, [seed], 0.9)
+def inverted(generator, catalogue, seed: int = 3) -> None:
+    """A generated face as if it were a photo: itself, its inversions by `hyper` and `tune`, and edits of both."""
+    w, rows = engine.latents(generator, [seed], 0.9), []
     with torch.inference_mode():
         image = generator.synthesis(engine.broadcast(generator, w))
-    found = tune(generator, image.clone(), budget=Budget(steps=94))
-    tiles = [labelled(engine.to_uint8(engine.area_resize(image, 256))[0], "the face")]
-    for name, strength in ((None, 0), *EDITS):
-        edited = replace(found, ws=directions.apply(found.ws, catalogue[name], strength)) if name else found
-        picture = engine.to_uint8(engine.area_resize(residual.render(generator, edited), 256))[0]
-        tiles.append(labelled(picture, f"{name} {strength:+g}" if name else "its inversion"))
-    write([tiles], "inversion.webp")
+    for invert in (hyper, tune):
+        found = invert(generator, image.clone())
+        row = [labelled(engine.to_uint8(engine.area_resize(image, 256))[0], "the face")]
+        for name, strength in ((None, 0), *EDITS):
+            edited = replace(found, ws=directions.apply(found.ws, catalogue[name], strength)) if name else found
+            picture = engine.to_uint8(engine.area_resize(residual.render(generator, edited), 256))[0]
+            row.append(labelled(picture, f"{name} {strength:+g}" if name else invert.__name__))
+        rows.append(row)
+    write(rows, "inversion.webp")
 
 
 def encoded(generator, seeds=(61, 62, 64, 65, 67, 70)) -> None:
@@ -144,7 +146,7 @@ def main() -> None:
     catalogue = directions.load()
     faces(generator, catalogue)
     sheet(generator, catalogue)
-    inversion(generator, catalogue)
+    inverted(generator, catalogue)
     encoded(generator)
     demo(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT.parent / "demo")
     mixes(generator, catalogue, Path(sys.argv[2] if len(sys.argv) > 2 else "drawing.safetensors"))

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from torch import Tensor
 
 from editing.directions import Catalogue, apply
 from editing.inversion.residual import render
@@ -28,6 +29,7 @@ from stylegan2.generator import Generator
 EDITS = (("smile", 2.0), ("age", 3.0), ("age", -3.0), ("yaw", 2.0), ("yaw", -2.0), ("pitch", 2.0))
 SEEDS, PSI = range(64), 0.7
 DRAWS = 2000
+Draw = Callable[[Generator, Inversion], Tensor]  # -> (1, 3, R, R), about [-1, 1]
 Changes = dict[str, list[tuple[float, float, float]]]  # 'smile+2' -> per face (judge before, judge after, distance)
 
 
@@ -47,23 +49,20 @@ def label(name: str, strength: float) -> str:
 
 
 def changes(generator: Generator, inversions: Iterable[Inversion], catalogue: Catalogue,
-            done: Callable[[], None] = lambda: None) -> Changes:  # fmt: skip
+            done: Callable[[], None] = lambda: None, draw: Draw = render) -> Changes:  # fmt: skip
     """Render every edit of every inversion, judge before and after, compare persons; NaN where no face is found."""
     result: Changes = {label(*edit): [] for edit in EDITS}
     for inversion in inversions:
-        before = _judged(generator, inversion)
+        before = judge(engine.to_uint8(draw(generator, inversion))[0])
         for name, strength in EDITS:
             direction = catalogue[name]
-            after = _judged(generator, replace(inversion, ws=apply(inversion.ws, direction, strength)))
+            edited = replace(inversion, ws=apply(inversion.ws, direction, strength))
+            after = judge(engine.to_uint8(draw(generator, edited))[0])
             values = tuple(s.values[direction.judge] if s else float("nan") for s in (before, after))
             moved = distance(before.descriptor, after.descriptor) if before and after else float("nan")
             result[label(name, strength)].append((*values, moved))
         done()
     return result
-
-
-def _judged(generator: Generator, inversion: Inversion):
-    return judge(engine.to_uint8(render(generator, inversion))[0])
 
 
 def reference(generator: Generator, catalogue: Catalogue) -> Changes:

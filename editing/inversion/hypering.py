@@ -1,7 +1,7 @@
 """`hyper`: the person in about two seconds, and `hyper+tune` and `auto`, which go on from there as time allows.
 
     w0 -> w        the encoder's answer, corrected on previews, then one step of descent on a render
-    F              what is missing, by one step in the metric of places (`residual`)
+    F              what is missing, by two steps in the metric of places (`residual`)
 
 Encoders that draw the photo itself predict offsets (HyperStyle, Alaluf et al., arXiv 2111.15666) or features
 (StyleFeatureEditor, arXiv 2406.10601) from photo and reconstruction by large networks.  Here the generator's own
@@ -24,8 +24,8 @@ from stylegan2.generator import Generator
 
 # Image features would cost a fifth of the code's step and buy hardly anything in so few.
 STEP = replace(OPTIMISE, weights=replace(OPTIMISE.weights, perceptual=0.0))
-HYPER = replace(TUNE, sketch=replace(CORRECTION, steps=2), pivot=STEP, steps=(1, 0, 1))
-ENOUGH = {"encoder": 0.0, "hyper": 11.0, "hyper+tune": 40.0}  # from how many renders' time on `auto` takes which
+HYPER = replace(TUNE, sketch=replace(CORRECTION, steps=2), pivot=STEP, steps=(1, 0, 2))
+ENOUGH = {"encoder": 0.0, "hyper": 13.0, "hyper+tune": 40.0}  # from how many renders' time on `auto` takes which
 
 
 def hyper(generator: Generator, image: Tensor, *, callback: Callback | None = None, seed: int = 0,
