@@ -64,6 +64,7 @@ def batch(
     budget: inverting.Seconds = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the inversion (default: the recipe's, else 0).")] = None,
     device: inverting.Device = "cpu",
+    directions: inverting.DirectionFiles = None,
     face: Annotated[int | None, typer.Option(min=0, help="Which face (default: the recipe's, else 0).")] = None,
     detector: inverting.Detector = "auto",
     aligned: inverting.Aligned = False,
@@ -83,7 +84,8 @@ def batch(
     tune_allocator()
     from editing import session
 
-    editor = session.Editor(device=inverting.check_device(device))
+    catalogue = session.load_catalogue(directions)
+    editor = session.Editor(catalogue=catalogue, device=inverting.check_device(device))
     editor.check(options["method"], detector)
     pinned = session.pin(plan.recipe, editor.catalogue)
     for warning in beyond_safe(plan, editor.catalogue):
@@ -152,9 +154,9 @@ def plan_jobs(photos: Path, out: Path, form: str | None = None) -> list[Job]:
     return jobs
 
 
-def find_photos(folder: Path, out: Path) -> Iterator[Path]:
+def find_photos(folder: Path, out: Path | None = None) -> Iterator[Path]:
     """Files with a picture's suffix below `folder`, without hidden ones and without what lies in `out`."""
-    barred = out.resolve()
+    barred = out and out.resolve()
     for root, folders, files in os.walk(folder):
         here = Path(root)
         folders[:] = [n for n in folders if not n.startswith(".") and (here / n).resolve() != barred]

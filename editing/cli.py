@@ -14,6 +14,7 @@ COMMANDS = {
     "edit": ("editing.edit", "Change a face and put it back into its photo."),
     "mix": ("editing.mix", "Mix two inversions into one face."),
     "batch": ("editing.batch", "Apply one recipe to a folder of photos."),
+    "directions": ("editing.directions.__main__", "Edits of your own: fit, import, share."),
     "evaluate": ("editing.evaluate", "Measure how well inversion keeps faces, and how well they edit."),
     "zoo": ("stylegan2.zoo", "Weights: list, fetch, verify, find, delete."),
 }

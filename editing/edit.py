@@ -44,6 +44,7 @@ def edit(
     fresh: Annotated[bool, typer.Option("--fresh", help="Invert again even if --out has an inversion.")] = False,
     transfer: Annotated[bool, typer.Option("--transfer", help="Draw an inversion of a sister generator.")] = False,
     generator: GeneratorFile = None,
+    directions: inverting.DirectionFiles = None,
     listing: Annotated[bool, typer.Option("--list", help="Show the edits there are.")] = False,
     method: Annotated[str | None, typer.Option(help="Inversion method (default: the recipe's, else tune).")] = None,
     steps: inverting.Steps = None,
@@ -57,7 +58,7 @@ def edit(
 ) -> None:
     """Edit a face along named directions."""
     if listing:
-        print(list_edits(as_json))
+        print(list_edits(as_json, directions))
         return
     plan = make_plan(sets, recipe, strip, grid, face)
     if img is None and inversion is None:
@@ -66,7 +67,8 @@ def edit(
     from editing import session
 
     place = inverting.check_device(device)
-    editor = session.Editor(load_generator(generator, place), device=place)
+    catalogue = session.load_catalogue(directions)
+    editor = session.Editor(load_generator(generator, place), catalogue=catalogue, device=place)
     check_names(plan, editor.catalogue)
     for warning in beyond_safe(plan, editor.catalogue):
         print(warning, file=sys.stderr)
@@ -197,11 +199,11 @@ def split_out(out: Path, source: Path, kind: str, face: int = 0) -> tuple[Path, 
     return out, f"{stem}.edited.png" if kind == "photo" else f"{stem}.edited.crop.png"
 
 
-def list_edits(as_json: bool) -> str:
+def list_edits(as_json: bool, directions: Sequence[Path] | None = None) -> str:
     """The catalogue as text (or JSON): name, group, safe range, what one unit does."""
     from editing.session import load_catalogue
 
-    catalogue = load_catalogue()
+    catalogue = load_catalogue(directions)
     rows = [
         {
             "name": name,

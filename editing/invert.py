@@ -30,6 +30,9 @@ Steps = Annotated[int | None, typer.Option(min=1, help="Gradient steps; gives th
 Seconds = Annotated[float | None, typer.Option("--budget", help="Seconds; turned into steps, which are recorded.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")]
+DirectionFiles = Annotated[
+    list[Path] | None, typer.Option("--directions", help="A file of more edits (editing.directions); repeatable.")
+]
 FaceIndex = Annotated[int, typer.Option("--face", min=0, help="Which face; 0 is the one found with most confidence.")]
 Detector = Annotated[str, typer.Option(help="Face detector: auto, hog, cnn, fan.")]
 Aligned = Annotated[bool, typer.Option("--aligned", help="The picture is an aligned square crop: detect nothing.")]

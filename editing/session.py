@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -365,11 +366,19 @@ class Editor:
         return paste.paste(photo, target.quad, after, before, landmarks=target.landmarks, **options).photo
 
 
-def load_catalogue() -> Catalogue:
-    """The catalogue of named edits that ships with the package."""
+def load_catalogue(files: Sequence[Path] | None = None) -> Catalogue:
+    """The catalogue of named edits that ships with the package, and the directions of these files.
+
+    UsageError, CheckpointError for what is not a file of directions, or has a name that is taken.
+    """
     from editing.directions import catalogue
 
-    return catalogue.load()
+    shipped = catalogue.load()
+    if not files:
+        return shipped
+    from editing.directions.files import joined
+
+    return joined(shipped, files)
 
 
 def load_generator(device: torch.device | str = "cpu") -> Generator:

@@ -28,6 +28,20 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Style:
+    """An affine map from one row of `ws` to the gains of a layer's input channels: s = weight @ w + bias.
+
+    weight (C, w_dim), bias (C,), as they act: equalised scales are in them.  All s together are StyleSpace (Wu et al.,
+    arXiv 2011.12799).
+    """
+
+    name: str
+    row: int
+    weight: Tensor
+    bias: Tensor
+
+
+@dataclass(frozen=True)
 class Delta:
     """An offset of one convolution's weight W, one per image of the batch (B may be 1 for all).
 
@@ -127,6 +141,7 @@ class Generator(Protocol):
     resolution: int
     w_avg: Tensor  # (w_dim,)
     layers: Mapping[str, Layer]
+    styles: Mapping[str, Style]
 
     def mapping(self, z: Tensor) -> Tensor:
         """z (B, z_dim) -> w (B, w_dim), not truncated."""

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stylegan2.errors import CheckpointError
-from stylegan2.generator import Delta, Deltas, Features, Layer, check_deltas, edit_stage
+from stylegan2.generator import Delta, Deltas, Features, Layer, Style, check_deltas, edit_stage
 
 RESOLUTIONS = (4, 8, 16, 32, 64, 128, 256, 512)
 STAGES = tuple(f"b{resolution}" for resolution in RESOLUTIONS)
@@ -41,7 +41,7 @@ def inverse_haar(x: Tensor, gain: Tensor | float = 1.0) -> Tensor:
     return pixels.view(batch, 2 * height, 2 * width, channels // 4).permute(0, 3, 1, 2)
 
 
-class Style(nn.Module):
+class Modulation(nn.Module):
     """Affine map from one row of W+ to per-channel gains; equalised scale and fan-in already folded in."""
 
     def __init__(self, channels: int, w_dim: int) -> None:
@@ -58,7 +58,7 @@ class Upsample(nn.Module):
 
     def __init__(self, channels: int, w_dim: int) -> None:
         super().__init__()
-        self.modulation = Style(channels, w_dim)
+        self.modulation = Modulation(channels, w_dim)
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         return inverse_haar(x, self.modulation(w))
@@ -70,7 +70,7 @@ class Stem(nn.Module):
     def __init__(self, channels: int, w_dim: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(channels, channels, 3, 3))
-        self.modulation = Style(channels, w_dim)
+        self.modulation = Modulation(channels, w_dim)
         self.register_buffer("noise", torch.zeros(1, 1, 4, 4))
         self.bias = nn.Parameter(torch.zeros(channels))
 
@@ -87,7 +87,7 @@ class SeparableConv(nn.Module):
         super().__init__()
         self.depthwise = nn.Parameter(torch.zeros(channels, 1, 3, 3))
         self.pointwise = nn.Parameter(torch.zeros(out_channels, channels))
-        self.modulation = Style(channels, w_dim)
+        self.modulation = Modulation(channels, w_dim)
         self.register_buffer("noise", torch.zeros(1, 1, resolution, resolution))
         self.bias = nn.Parameter(torch.zeros(out_channels))
 
@@ -109,7 +109,7 @@ class ToImage(nn.Module):
     def __init__(self, channels: int, w_dim: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(12, channels))
-        self.modulation = Style(channels, w_dim)
+        self.modulation = Modulation(channels, w_dim)
         self.bias = nn.Parameter(torch.zeros(12))
 
     def forward(self, x: Tensor, w: Tensor, deltas: Deltas, name: str) -> Tensor:
@@ -191,6 +191,11 @@ class MobileStyleGAN(nn.Module):
         self.layers: Mapping[str, Layer] = dict(_layers(self))
         self.eval().requires_grad_(False)
 
+    @property
+    def styles(self) -> Mapping[str, Style]:
+        """Name -> Style of every modulation; `layers.N.up` scales the channels that an upsampling takes."""
+        return {style.name: style for style in _styles(self)}
+
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> MobileStyleGAN:
         """State of `checkpoints.openvino_ir.convert` -> generator.  CheckpointError if it does not fit.
@@ -270,6 +275,17 @@ class MobileStyleGAN(nn.Module):
     def _image(self, x: Tensor, ws: Tensor, deltas: Deltas) -> Tensor:
         last = len(self.blocks) - 1
         return self.blocks[last].to_img(x, ws[:, -1], deltas, f"layers.{last}.to_img")  # (B, 3, R, R)
+
+
+def _styles(model: MobileStyleGAN) -> Iterator[Style]:
+    """Every modulation in network order."""
+    modulations = [("conv1", 0, model.conv1)]
+    for index, block in enumerate(model.blocks):
+        parts = (("up", 1), ("conv1", 1), ("conv2", 2))
+        modulations += [(f"layers.{index}.{part}", 2 * index + row, getattr(block, part)) for part, row in parts]
+    modulations.append((f"layers.{index}.to_img", model.num_ws - 1, block.to_img))
+    for name, row, module in modulations:
+        yield Style(name, row, module.modulation.weight, module.modulation.bias)
 
 
 def _layers(model: MobileStyleGAN) -> Iterator[tuple[str, Layer]]:

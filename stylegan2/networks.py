@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stylegan2.generator import Delta, Deltas, FeatureEdit, Features, Layer, check_deltas, edit_stage, truncate
+from stylegan2.generator import Delta, Deltas, FeatureEdit, Features, Layer, Style, check_deltas, edit_stage, truncate
 from stylegan2.ops import bias_act, resample_padding, setup_fir, upfirdn2d
 
 Rng = torch.Generator | Sequence[torch.Generator]
@@ -362,6 +362,16 @@ def describe_layers(synthesis: SynthesisNetwork) -> dict[str, Layer]:
     return layers
 
 
+def describe_styles(synthesis: SynthesisNetwork) -> dict[str, Style]:
+    """The affine maps of the layers, in `describe_layers`' order."""
+    styles = {}
+    for name, layer in synthesis.layers.items():
+        affine = synthesis.get_submodule(name).affine
+        weight, bias = affine.weight * (affine.lr_mul / sqrt(affine.weight.shape[1])), affine.bias * affine.lr_mul
+        styles[name] = Style(name, layer.row, weight, bias)
+    return styles
+
+
 class StyleGAN2(nn.Module):
     """A StyleGAN2 generator behind the `Generator` protocol; random weights until a state is loaded."""
 
@@ -387,6 +397,7 @@ class StyleGAN2(nn.Module):
     num_ws = property(lambda self: self.config.num_ws)
     resolution = property(lambda self: self.config.resolution)
     layers = property(lambda self: self.synthesis.layers)
+    styles = property(lambda self: describe_styles(self.synthesis))
 
     def split(self, ws: Tensor, stage: str, deltas: Deltas | None = None) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         return self.synthesis.split(ws, stage, deltas)

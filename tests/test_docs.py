@@ -59,12 +59,15 @@ def dead_links(document: Path, text: str) -> list[str]:
     return dead
 
 
+MODULES = [module.removesuffix(".__main__") for module, _ in COMMANDS.values()]
+
+
 def commands(text: str) -> list[str]:
     """Lines of our command lines in fenced blocks, without comments."""
     lines = [
         line.partition(" #")[0].strip() for kind, block in fences(text) if kind == "sh" for line in block.split("\n")
     ]
-    modules = "|".join(re.escape(module) for module, _ in COMMANDS.values())
+    modules = "|".join(map(re.escape, MODULES))
     return [line for line in lines if re.match(rf"(wplus |python -m ({modules})\b)", line)]
 
 
@@ -79,7 +82,7 @@ def called(line: str) -> tuple[str, ...]:
     words = line.split()
     if words[0] == "wplus":
         words = ["python", "-m", {"zoo": "stylegan2.zoo"}.get(words[1], f"editing.{words[1]}"), *words[2:]]
-    has_subcommand = words[2] == "stylegan2.zoo" and len(words) > 3
+    has_subcommand = words[2] in ("stylegan2.zoo", "editing.directions") and len(words) > 3
     return tuple(words[2 : 4 if has_subcommand else 3])
 
 
@@ -135,7 +138,7 @@ def test_python_examples_import_what_there_is(document):
 
 def test_every_command_line_is_in_the_readme():
     text = (ROOT / "README.md").read_text()
-    assert not [module for module, _ in COMMANDS.values() if f"python -m {module}" not in text]
+    assert not [module for module in MODULES if f"python -m {module}" not in text]
 
 
 def test_the_documented_check_finds_the_mark_and_only_the_mark(tmp_path, monkeypatch, capsys):
@@ -169,14 +172,15 @@ def toys(monkeypatch, tmp_path):
         def to(self, device):
             return self
 
-    catalogue = fakes.CATALOGUE | {"yaw": fakes.FakeDirection("yaw", torch.tensor([0, 0, 0.1, 0]))}
+    more = {name: fakes.FakeDirection(name, torch.tensor([0, 0, 0.1, 0])) for name in ("yaw", "closed_smile")}
+    catalogue = fakes.CATALOGUE | more
     strategies = dict.fromkeys(STRATEGIES, fakes.fake_strategy)
     landmarks = np.zeros((68, 2))
     landmarks[36:42], landmarks[42:48], landmarks[48], landmarks[54] = (40, 40), (56, 40), (42, 58), (54, 58)
     faces = [Face((30, 25, 66, 70), 1.0, landmarks, "toy"), Face((32, 25, 68, 70), 0.5, landmarks + 2, "toy")]
     monkeypatch.setattr(session, "load_generator", lambda device="cpu": Toy())
     monkeypatch.setattr(checkpoints, "load", lambda path: Toy())
-    monkeypatch.setattr(session, "load_catalogue", lambda: catalogue)
+    monkeypatch.setattr(session, "load_catalogue", lambda *_: catalogue)
     monkeypatch.setattr(session.detect, "find_faces", lambda rgb, detector="auto": faces)
     monkeypatch.setattr(directions, "apply", fakes.fake_apply, raising=False)
     monkeypatch.setattr(inversion, "STRATEGIES", strategies, raising=False)

@@ -29,7 +29,8 @@ MERGED = 16  # rows of the default generator
 
 @dataclass(frozen=True)
 class Direction:
-    """One named edit.  vector (512,) in W; rows (start, end) of ws that it moves, end exclusive.
+    """One named edit.  vector (512,) in W, or (16, 512), a vector a row; rows (start, end) of ws that it moves, end
+    exclusive.
 
     judge: the measurement it is judged by ('' where none can see it); effect: mean change of that judge
     per unit of strength; safe_range: strengths between which the median face keeps its identity; drift:
@@ -76,16 +77,25 @@ def apply(ws: Tensor, direction: Direction, strength: float) -> Tensor:
     end = ws.shape[1] if end == MERGED else end
     rows = torch.zeros(ws.shape[1], 1, dtype=ws.dtype, device=ws.device)
     rows[start:end] = strength
-    return ws + rows * direction.vector.to(ws)
+    vector = direction.vector.to(ws)
+    if vector.ndim == 2:  # rows that are merged in the default generator share its last vector; others have fewer
+        vector = vector[torch.arange(ws.shape[1], device=ws.device).clamp(max=MERGED - 1)]
+    return ws + rows * vector
 
 
 def load() -> Catalogue:
     """The catalogue that ships with the package."""
     vectors, facts = load_file(VECTORS), json.loads(FACTS.read_text())
-    return Catalogue([_direction(name, vectors[name].float(), fact) for name, fact in facts.items()])
+    return Catalogue([from_facts(name, vectors[name].float(), fact) for name, fact in facts.items()])
 
 
-def _direction(name: str, vector: Tensor, fact: dict) -> Direction:
+def facts_of(direction: Direction) -> dict:
+    """Everything of a direction but its name and its numbers, as JSON can hold it."""
+    return {key: getattr(direction, key) for key in Direction.__dataclass_fields__ if key not in ("name", "vector")}
+
+
+def from_facts(name: str, vector: Tensor, fact: dict) -> Direction:
+    """The inverse of `facts_of`.  KeyError or TypeError if facts are missing or unknown."""
     pairs = {key: tuple(fact[key]) for key in ("rows", "safe_range")}
     return Direction(name=name, vector=vector, **(fact | pairs))
 
@@ -94,9 +104,6 @@ def save(catalogue: Catalogue) -> None:
     """Write the shipped files: vectors as float32 safetensors, everything else as JSON that a diff can show."""
     with replacing(VECTORS) as part:
         save_file({name: direction.vector.float().contiguous() for name, direction in catalogue.items()}, part)
-    facts = {
-        name: {key: getattr(direction, key) for key in Direction.__dataclass_fields__ if key not in ("name", "vector")}
-        for name, direction in catalogue.items()
-    }
+    facts = {name: facts_of(direction) for name, direction in catalogue.items()}
     with replacing(FACTS) as part:
         part.write_text(json.dumps(facts, indent=1) + "\n")

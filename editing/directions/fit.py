@@ -18,14 +18,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 
 from editing.directions.catalogue import Catalogue, Direction, load, save
 from editing.directions.named import FITTED, GANSPACE, Fitted
 from editing.directions.sampling import JUDGES
 from editing.directions.sampling import load as load_samples
 from stylegan2 import w_statistics
+from stylegan2.files import replacing
 
 NUM_WS = 16
+SLOPES = Path(__file__).with_name("slopes.safetensors")  # the gradient of every judge, for `own`
+ADULT = 22  # years; growing up is another change than ageing
 RIDGE = 100.0
 
 
@@ -116,6 +120,17 @@ def held_out_correlations(table: dict[str, np.ndarray]) -> dict[str, tuple[float
     return result
 
 
+def judge_slopes(table: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    """Labelled samples -> judge: its gradient (512,) in whitened W, standardised; that of age among adults."""
+    u, result = w_statistics.load().whiten(torch.from_numpy(table["w"])).numpy(), {}
+    adults = table["scores"][:, JUDGES.index("age")] > ADULT
+    for index, name in enumerate(JUDGES):
+        fits = adults if name == "age" else slice(None)
+        scores = standardise(table["scores"][fits])[:, index : index + 1]
+        result[name] = torch.from_numpy(gradients(u[fits], scores)[:, 0]).float()
+    return result
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="what editing.directions.sampling wrote")
@@ -125,6 +140,8 @@ def main() -> None:
     print(f"{len(table['w'])} samples; held-out correlation with the judge, ridge and SVM:")
     for name, (ridge, svm) in held_out_correlations(table).items():
         print(f"  {name:12} {ridge:5.2f} {svm:5.2f}")
+    with replacing(SLOPES) as part:
+        save_file(judge_slopes(table), part)
     fresh = [*fitted(table), *ganspace()]
     if options.only is not None:
         kept = load()

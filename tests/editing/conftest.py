@@ -8,7 +8,7 @@ def toy(monkeypatch):
     from tests.editing import fakes
 
     monkeypatch.setattr(session, "load_generator", lambda device="cpu": fakes.FakeGenerator())
-    monkeypatch.setattr(session, "load_catalogue", lambda: fakes.CATALOGUE)
+    monkeypatch.setattr(session, "load_catalogue", lambda *_: fakes.CATALOGUE)
     monkeypatch.setattr(directions, "apply", fakes.fake_apply, raising=False)
     monkeypatch.setattr(inversion, "STRATEGIES", fakes.STRATEGIES, raising=False)
     monkeypatch.setattr(inversion, "Budget", fakes.FakeBudget, raising=False)

@@ -18,7 +18,7 @@ class FakeGenerator:
 
     family, z_dim, w_dim, num_ws, resolution = "fake-64", 4, 4, 2, RESOLUTION
     w_avg = torch.zeros(4)
-    layers = MappingProxyType({})
+    layers = styles = MappingProxyType({})
     provenance = Provenance("f" * 64, "f" * 64, "toy")
     renders = 0
 

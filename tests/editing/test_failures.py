@@ -25,7 +25,7 @@ def strategy(generator, image, *, callback=None, **options):
     return fakes.fake_strategy(generator, image, callback=callback, **options)
 
 session.load_generator = lambda device='cpu': fakes.FakeGenerator()
-session.load_catalogue = lambda: fakes.CATALOGUE
+session.load_catalogue = lambda *_: fakes.CATALOGUE
 directions.apply = fakes.fake_apply
 inversion.STRATEGIES = {'tune': strategy}
 inversion.Budget = fakes.FakeBudget

@@ -349,6 +349,21 @@ def test_rows_of_the_real_generator(mobile):
             assert torch.equal(base[stage], mobile.synthesis(mixed, until=stage)) == (int(stage[1:]) < first)
 
 
+def test_a_style_is_the_gain_of_its_layers_input_and_its_row_drives_it(g, ws):
+    """Moving the row of w, or scaling the layer's weights by what that does to the style: the same picture."""
+    assert [style.row for style in g.styles.values()] == [0, 1, 1, 2, 3, 3, 4, 5]
+    assert list(g.styles)[:4] == ["conv1", "layers.0.up", "layers.0.conv1", "layers.0.conv2"]
+    cases = {"conv1": ("conv1", (3, 1, -1, 1, 1)), "layers.0.conv2": ("layers.0.conv2.depthwise", (3, -1, 1, 1, 1)),
+             "layers.1.to_img": ("layers.1.to_img", (3, 1, -1))}  # fmt: skip
+    for name, (layer, shape) in cases.items():
+        style, moved = g.styles[name], ws.clone()
+        moved[:, style.row] += 0.1
+        before, after = (codes[:, style.row] @ style.weight.T + style.bias for codes in (ws, moved))
+        delta = {layer: Delta("mul", ((after / before - 1).view(shape),))}
+        torch.testing.assert_close(g.synthesis(ws, delta), g.synthesis(moved), atol=1e-4, rtol=1e-3)
+        assert not torch.allclose(g.synthesis(ws), g.synthesis(moved), atol=1e-3)
+
+
 def test_split_draws_what_a_feature_edit_draws(g, ws):
     deltas = {POINTWISE: Delta("mul", (torch.full((1, 1, 1), 0.2),))}
     for stage in ("b4", "b8", "b16"):

@@ -209,6 +209,20 @@ def test_until_gives_the_stage(g, ws):
     assert torch.equal(g.synthesis(ws), rgb)
 
 
+def test_a_style_is_the_gain_of_its_layers_input_and_its_row_drives_it(g, ws):
+    """Moving to_rgb's row of w alone, or scaling its weights by what that does to the style: the same picture."""
+    assert list(g.styles) == list(g.layers)
+    assert all(g.styles[name].row == layer.row for name, layer in g.layers.items())
+    style, moved = g.styles["b32.to_rgb"], ws.clone()
+    moved[:, style.row] += 0.1
+    before, after = (codes[:, style.row] @ style.weight.T + style.bias for codes in (ws, moved))
+    delta = {"b32.to_rgb": Delta("mul", ((after / before - 1)[:, None, :, None, None],))}
+    torch.testing.assert_close(g.synthesis(ws, delta), g.synthesis(moved), atol=1e-4, rtol=1e-3)
+    for name in ("b4.conv1", "b8.conv0", "b16.conv1"):
+        style, affine = g.styles[name], g.synthesis.get_submodule(name).affine
+        torch.testing.assert_close(ws[:, style.row] @ style.weight.T + style.bias, affine(ws[:, style.row]))
+
+
 def test_split_draws_what_a_feature_edit_draws(g, ws):
     deltas = {"b16.conv0": DELTAS["add"](g.layers["b16.conv0"], 3)}
     for stage in (f"b{r}" for r in g.config.resolutions):

@@ -14,7 +14,7 @@ from stylegan2.checkpoints import tensors_sha256
 from stylegan2.engine import area_resize, broadcast, to_float
 from stylegan2.errors import Cancelled, UsageError, WplusError
 from stylegan2.generator import Delta, seeded_z
-from stylegan2.mobile import MobileStyleGAN, Style
+from stylegan2.mobile import MobileStyleGAN, Modulation
 
 PIXELS = Weights(pixel=1.0, perceptual=0.0, identity=0.0, scales=(32, 8))
 SMALL = latent.Latent(prior=0.0, row_prior=0.0, weights=PIXELS)
@@ -28,7 +28,7 @@ def tiny():
     for name, parameter in generator.named_parameters():
         parameter.copy_(torch.randn_like(parameter) * (0.01 if "modulation" in name else 0.15))
     for module in generator.modules():
-        if isinstance(module, Style):
+        if isinstance(module, Modulation):
             module.bias.fill_(1.0)
     generator.w_avg.copy_(w_statistics.load().mean)
     generator.input.normal_()

@@ -1,0 +1,134 @@
+"""Files of directions: one's own to share, and the ones that others published; nothing in them is executed.
+
+    read("mine.safetensors")         # what `write` wrote: vectors, rows, names, what was measured
+    read("age.pt"), read("smile.npy")  # one direction, named after the file: (512,), (1, 512) or a vector a row
+    read("ffhq_pca.pt")              # principal components with deviations (e4e's GANSpace file): pca-0, pca-1, ...
+
+Published vectors are those of StyleGAN2-FFHQ, whose W the default generator shares.  One vector a row of 18 becomes one
+a row of 16: the last of them is the mean of three, as `catalogue.apply` merges rows.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from editing.directions.catalogue import MERGED, Catalogue, Direction, facts_of, from_facts
+from stylegan2 import checkpoints
+from stylegan2.checkpoints.unpickle import StoredTensor
+from stylegan2.errors import CheckpointError, UsageError
+from stylegan2.files import replacing
+
+FORMAT = "wplus-directions"
+W_DIM, PUBLISHED_ROWS = 512, 18
+NAME = r"[A-Za-z0-9][A-Za-z0-9_. +-]{0,59}"
+MOST = 80  # components that are taken of a file
+
+
+def read(path: Path | str) -> list[Direction]:
+    """The directions of a file.  CheckpointError, one sentence with its name, if it holds none."""
+    path = Path(path)
+    if not path.is_file():
+        raise UsageError(f"There is no file {path}.")
+    readers = {".safetensors": _own, ".npy": _numpy}
+    directions = readers.get(path.suffix.lower(), _torch)(path)
+    for direction in directions:
+        if not re.fullmatch(NAME, direction.name):
+            raise CheckpointError(f"{path}: {direction.name[:40]!r} cannot be the name of an edit.")
+        if not bool(torch.isfinite(direction.vector).all()) or not bool(direction.vector.any()):
+            raise CheckpointError(f"{path}: the direction '{direction.name}' is all zeros, or not finite.")
+    return directions
+
+
+def write(path: Path | str, directions: Iterable[Direction]) -> None:
+    """One safetensors file: float32 vectors, everything else as JSON in its header.  UsageError if there are none."""
+    named = {direction.name: direction for direction in directions}
+    if not named:
+        raise UsageError("There are no directions to write.")
+    metadata = {"format": FORMAT, "facts": json.dumps({name: facts_of(d) for name, d in named.items()})}
+    with replacing(Path(path)) as part:
+        save_file({name: d.vector.float().contiguous() for name, d in named.items()}, part, metadata)
+
+
+def joined(catalogue: Catalogue, paths: Iterable[Path | str]) -> Catalogue:
+    """The catalogue with the directions of these files.  UsageError if a name stands for two: edits mean one thing."""
+    known = dict(catalogue)
+    for path in paths:
+        for direction in read(path):
+            other = known.setdefault(direction.name, direction)
+            if other.rows != direction.rows or not torch.equal(other.vector, direction.vector):
+                raise UsageError(f"{path}: there is an edit called '{direction.name}' already; import it as --name.")
+    return Catalogue(list(known.values()))
+
+
+def _own(path: Path) -> list[Direction]:
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            vectors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+        if metadata.get("format") != FORMAT:
+            raise CheckpointError(f"{path} is a safetensors file, but not one of directions.")
+        facts = json.loads(metadata["facts"])
+        directions = [from_facts(name, vectors[name], fact) for name, fact in facts.items()]
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError(f"{path} cannot be read as directions: {str(error)[:120]}.") from None
+    for direction in directions:
+        start, end = direction.rows
+        if tuple(direction.vector.shape) not in ((W_DIM,), (MERGED, W_DIM)) or not 0 <= start < end <= MERGED:
+            raise CheckpointError(f"{path}: the direction {direction.name!r} has a shape or rows that do not fit.")
+    return directions
+
+
+def _numpy(path: Path) -> list[Direction]:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError, MemoryError) as error:
+        raise CheckpointError(f"{path} cannot be read as an array: {str(error).splitlines()[0][:120]}.") from None
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+        raise CheckpointError(f"{path} holds no array of numbers.")
+    return [named(path.stem, torch.from_numpy(array.astype(np.float32)), path)]
+
+
+def _torch(path: Path) -> list[Direction]:
+    content = checkpoints.read_container(path)
+    if isinstance(content, StoredTensor):
+        return [named(path.stem, content.load().float(), path)]
+    tensors = {}
+    if isinstance(content, Mapping):
+        stored = {str(name): value for name, value in content.items() if isinstance(value, StoredTensor)}
+        tensors = {name: value.load().float() for name, value in stored.items()}
+    if {"comp", "std"} <= set(tensors):
+        components, deviations = tensors["comp"].flatten(1), tensors["std"].flatten()
+        if components.ndim != 2 or components.shape[1] != W_DIM or len(components) != len(deviations):
+            raise CheckpointError(f"{path}: components and deviations do not fit each other.")
+        rows = zip(components[:MOST], deviations[:MOST], strict=True)
+        return [named(f"pca-{index}", vector * deviation, path) for index, (vector, deviation) in enumerate(rows)]
+    if not tensors:
+        raise CheckpointError(f"{path} holds no tensor that could be a direction.")
+    return [named(name, tensor, path) for name, tensor in tensors.items()]
+
+
+def named(name: str, tensor: Tensor, path: Path) -> Direction:
+    """A published tensor (512,), (1, 512), (16, 512) or (18, 512), with ones around -> Direction on all rows."""
+    tensor = tensor.squeeze()
+    if tensor.shape == (PUBLISHED_ROWS, W_DIM):
+        tensor = torch.cat([tensor[: MERGED - 1], tensor[MERGED - 1 :].mean(0, keepdim=True)])
+    if tensor.shape not in ((W_DIM,), (MERGED, W_DIM)):
+        raise CheckpointError(f"{path}: {name!r} has the shape {tuple(tensor.shape)}; a direction has 512 numbers.")
+    return Direction(name, tensor.contiguous(), (0, MERGED), source=f"imported: {path.name}")
+
+
+def renamed(directions: list[Direction], name: str) -> list[Direction]:
+    """A single direction under another name.  UsageError for several."""
+    if len(directions) != 1:
+        raise UsageError(f"The file holds {len(directions)} directions; --name is for files with one.")
+    return [replace(directions[0], name=name)]
