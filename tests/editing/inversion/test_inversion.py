@@ -213,7 +213,7 @@ def test_auto_takes_what_the_seconds_allow(monkeypatch):
     asked = {}
     for name in ("encoder", "hyper", "hyper_tune"):
         monkeypatch.setattr(hypering, name, lambda *_, budget, name=name, **__: asked.update({name: budget}))
-    for seconds in (2.1, 2.3, 15):
+    for seconds in (2.5, 2.7, 15):
         hypering.auto(None, None, budget=Budget(seconds=seconds))
     hypering.auto(None, None, budget=Budget(steps=9))
     assert asked == {"encoder": Budget(), "hyper": Budget(), "hyper_tune": Budget(steps=9)}
