@@ -22,6 +22,7 @@ from stylegan2.allocator import tune_allocator
 from stylegan2.errors import InversionError, UsageError
 
 MAX_CELLS = 21  # of a strip, or of a grid's side
+MAX_FRAMES, VIDEO = 1500, ".mp4"
 
 app = console.app("Change a face and put it back into its photo.")
 
@@ -36,7 +37,8 @@ def edit(
     recipe: Annotated[Path | None, typer.Option(help="A recipe, or a picture that has one inside.")] = None,
     strip: Annotated[list[str] | None, typer.Option(help="name=from:to:step, e.g. smile=-2:2:1; repeatable.")] = None,
     grid: Annotated[list[str] | None, typer.Option(help="Two ranges: smile=-2:2:1,age=-3:3:3; repeatable.")] = None,
-    cell: Annotated[int, typer.Option(min=16, max=1024, help="Pixels of a cell of a strip or grid.")] = 256,
+    film: Annotated[list[str] | None, typer.Option("--video", help="smile=0:2:0.05: an MP4; repeatable.")] = None,
+    cell: Annotated[int, typer.Option(min=16, max=1024, help="Pixels of a cell; a video is twice as wide.")] = 256,
     out: Annotated[Path, typer.Option(help="Folder for the results, or the file name of the edited picture.")] = Path(
         "out"
     ),
@@ -60,7 +62,7 @@ def edit(
     if listing:
         print(list_edits(as_json, directions))
         return
-    plan = make_plan(sets, recipe, strip, grid, face)
+    plan = make_plan(sets, recipe, strip, grid, face, film)
     if img is None and inversion is None:
         raise UsageError("Give a photo with --img, or an inversion with --inversion.")
     tune_allocator()
@@ -99,9 +101,10 @@ class Plan:
     sheets: tuple[tuple[Range, ...], ...]
     face: int
     wants_edit: bool
+    videos: tuple[Range, ...] = ()
 
 
-def make_plan(sets, recipe_path, strips, grids, face: int | None) -> Plan:
+def make_plan(sets, recipe_path, strips, grids, face: int | None, films=None) -> Plan:
     """The options as a Plan; every mistake in them is a UsageError before anything slow starts."""
     from editing import provenance
     from editing.types import Recipe, latent_step
@@ -112,11 +115,16 @@ def make_plan(sets, recipe_path, strips, grids, face: int | None) -> Plan:
     chosen = face if face is not None else next((step.face for step in recipe.steps), 0)
     recipe = recipe.then(*(latent_step(name, value, chosen) for name, value in parse_sets(sets or ()).items()))
     sheets = [(parse_range(text),) for text in strips or ()] + [parse_grid(text) for text in grids or ()]
-    if not (sets or recipe_path or sheets):
+    if not (sets or recipe_path or sheets or films):
         raise UsageError(
-            "Nothing to do: give --set name=strength, --recipe, --strip or --grid; --list shows the names."
+            "Nothing to do: give --set name=strength, --recipe, --strip, --grid or --video; --list shows the names."
         )
-    return Plan(recipe, tuple(sheets), chosen, bool(sets or recipe_path))
+    videos = tuple(parse_range(text, MAX_FRAMES) for text in films or ())
+    if videos:
+        from editing import video
+
+        video.available()
+    return Plan(recipe, tuple(sheets), chosen, bool(sets or recipe_path), videos)
 
 
 def parse_sets(texts: Iterable[str]) -> dict[str, float]:
@@ -135,7 +143,7 @@ def parse_sets(texts: Iterable[str]) -> dict[str, float]:
     return strengths
 
 
-def parse_range(text: str) -> Range:
+def parse_range(text: str, most: int = MAX_CELLS) -> Range:
     """'smile=-2:2:1' -> smile at -2, -1, 0, 1, 2 (both ends included; the step may be left out: 1)."""
     from editing.types import finite
 
@@ -147,8 +155,8 @@ def parse_range(text: str) -> Range:
     if step == 0 or (high - low) * step < 0:
         raise UsageError(f"The range {text} never gets from {low:g} to {high:g} in steps of {step:g}.")
     count = int((high - low) / step + 1e-6) + 1
-    if count > MAX_CELLS:
-        raise UsageError(f"The range {text} has {count} values; at most {MAX_CELLS} fit: take a larger step.")
+    if count > most:
+        raise UsageError(f"The range {text} has {count} values; at most {most} fit: take a larger step.")
     return Range(name.strip(), tuple(round(low + step * i, 9) + 0.0 for i in range(count)))
 
 
@@ -171,6 +179,8 @@ def check_names(plan: Plan, catalogue) -> None:
     for sheet in plan.sheets:
         for part in sheet:
             session.direction(catalogue, part.name)
+    for part in plan.videos:
+        session.direction(catalogue, part.name)
 
 
 def beyond_safe(plan: Plan, catalogue) -> list[str]:
@@ -315,7 +325,31 @@ def write(editor, plan: Plan, folder: Path, filename: str, crop: bool, cell: int
             picture = photos.from_rgb(contact_sheet(editor, plan, sheet, cell))
             provenance.save(picture, scratch / name, recipe, sidecar=False)
             names.append(name)
+        for part in plan.videos:
+            name = f"{stem}.{part.name}{VIDEO}"
+            save_video(editor, plan, part, scratch / name, 2 * cell)
+            names += [name, provenance.sidecar_path(Path(name)).name]
     return [folder / name for name in names]
+
+
+def save_video(editor, plan: Plan, part: Range, path: Path, side: int) -> None:
+    """The edited crop at every strength of the range, a frame each; its recipe is that of the last frame."""
+    from editing import video
+    from editing.session import to_rgb
+    from editing.types import latent_step
+
+    recipes = [plan.recipe.then(latent_step(part.name, value, plan.face)) for value in part.values]
+    frames = (resized(to_rgb(editor.render(recipe, plan.face)), side) for recipe in recipes)
+    video.save(frames, path, editor.recipe(recipes[-1], plan.face))
+
+
+def resized(picture, side: int):
+    """(R, R, 3) uint8 -> (side, side, 3), area-averaged; never larger than it was."""
+    import numpy as np
+    from PIL import Image
+
+    side = min(side, len(picture))
+    return np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.BOX))
 
 
 def contact_sheet(editor, plan: Plan, sheet: tuple[Range, ...], cell: int):

@@ -1,8 +1,8 @@
 """Mix two inversions:  python -m editing.mix ANNA.inversion BEN.inversion --between 0:1:0.25 --out strip.png
 
-Several amounts make a labelled strip, one makes a picture of full size; `--style 7` takes colours and light from the
-second.  `--save` keeps the result as an inversion of its own, to edit it further.  A picture of two people is as much
-about them as a photo of each: both must have agreed to it.
+Several amounts make a labelled strip or, with `--out morph.mp4`, a video; one makes a picture of full size; `--style 7`
+takes colours and light from the second.  `--save` keeps the result as an inversion of its own, to edit it further.  A
+picture of two people is as much about them as a photo of each: both must have agreed to it.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ def mix(
     style: Annotated[
         int | None, typer.Option(help="First row taken from the second: 7 is colours and light, 3 the shape too.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="The picture.")] = Path("out/mix.png"),
+    out: Annotated[Path, typer.Option(help="The picture, or an .mp4.")] = Path("out/mix.png"),
     save: Annotated[Path | None, typer.Option(help="Keep the result too, as a .inversion.")] = None,
-    cell: Annotated[int, typer.Option(min=16, max=1024, help="Pixels of a cell of a strip.")] = 256,
+    cell: Annotated[int, typer.Option(min=16, max=1024, help="Pixels of a cell; a video is twice as wide.")] = 256,
     generator: editing.GeneratorFile = None,
     device: inverting.Device = "cpu",
     as_json: inverting.AsJson = False,
@@ -44,7 +44,8 @@ def mix(
     """Mix two inversions into one face.  Mix real people only if both have agreed."""
     if (amounts is None) == (style is None):
         raise UsageError("Give --between with amounts from 0 to 1, or --style with a row; one of the two.")
-    values = () if amounts is None else parse_amounts(amounts)
+    film = out.suffix.lower() == editing.VIDEO
+    values = () if amounts is None else parse_amounts(amounts, editing.MAX_FRAMES if film else editing.MAX_CELLS)
     check_places(out, save, len(values), (first, second))
     tune_allocator()
     from editing import session
@@ -57,12 +58,12 @@ def mix(
     print(json.dumps({"files": [str(path) for path in paths]}, indent=1) if as_json else "\n".join(map(str, paths)))
 
 
-def parse_amounts(text: str) -> tuple[float, ...]:
+def parse_amounts(text: str, most: int = editing.MAX_CELLS) -> tuple[float, ...]:
     """'0:1:0.25' -> 0, 0.25, 0.5, 0.75, 1; '0.3' -> 0.3.  UsageError unless all are from 0 to 1."""
     from editing.types import finite
 
     if text.count(":") in (1, 2):
-        values = editing.parse_range(f"--between={text}").values
+        values = editing.parse_range(f"--between={text}", most).values
     else:
         values = (finite(text, "--between"),)
     if not all(0 <= value <= 1 for value in values):
@@ -74,7 +75,13 @@ def check_places(out: Path, save: Path | None, amounts: int, inputs: Sequence[Pa
     """UsageError, before anything slow starts, for places that cannot be written or hold one of the inputs."""
     from editing.faces.saving import FORMATS
 
-    if out.suffix.lower() not in FORMATS or out.is_dir():
+    if out.suffix.lower() == editing.VIDEO:
+        from editing import video
+
+        video.available()
+        if amounts < 2:
+            raise UsageError("A video needs several amounts, for example --between 0:1:0.02.")
+    elif out.suffix.lower() not in FORMATS or out.is_dir():
         raise UsageError(f"Cannot write a picture as '{out}': give a file ending in one of {', '.join(FORMATS)}.")
     if save is None:
         return
@@ -89,7 +96,7 @@ def check_places(out: Path, save: Path | None, amounts: int, inputs: Sequence[Pa
 def write(editor, pair, values: Sequence[float], style: int | None, out: Path, save: Path | None,
           cell: int) -> list[Path]:  # fmt: skip
     """Draw the mix or the strip of mixes and write the files, all or none; returns their paths."""
-    from editing import mixing, provenance, session
+    from editing import mixing, provenance, session, video
     from editing.faces import photo as photos
     from editing.output import staged
     from editing.types import Recipe, Step
@@ -98,24 +105,35 @@ def write(editor, pair, values: Sequence[float], style: int | None, out: Path, s
     with ExitStack() as stack:
         pictures = stack.enter_context(staged(out.parent))  # a folder that cannot be written is refused first
         inversions = stack.enter_context(staged(save.parent)) if save else None
+        film = out.suffix.lower() == editing.VIDEO
+
+        def mixed(value: float | None):
+            if value is None:
+                return mixing.style_mix(editor.generator, first, second, style).compact()
+            return mixing.interpolate(editor.generator, first, second, value).compact()
+
+        def drawn(value: float | None):
+            return session.to_rgb(session.synthesise(editor.generator, mixed(value)))
+
+        asked = {"first_row": style} if values == () else {"amounts": list(values)}
         try:
-            if style is None:
-                made = [mixing.interpolate(editor.generator, first, second, value).compact() for value in values]
+            made = mixed(values[0] if values else None)
+            step = Step(op=made.method, parameters=asked | {"other_photo_sha256": second.photo_sha256})
+            recipe = Recipe(steps=(step,)).about(made)
+            if film:
+                video.save((editing.resized(drawn(value), 2 * cell) for value in values), pictures / out.name, recipe)
             else:
-                made = [mixing.style_mix(editor.generator, first, second, style).compact()]
-            drawn = [session.to_rgb(session.synthesise(editor.generator, inversion)) for inversion in made]
+                crops = [drawn(value) for value in values or (None,)]
+                picture = photos.from_rgb(strip(crops, values, cell) if len(crops) > 1 else crops[0])
+                provenance.save(picture, pictures / out.name, recipe, sidecar=len(crops) == 1)
         except (ValueError, RuntimeError):
             raise InversionError(
                 "The weight or feature offsets of these inversions do not fit the generator: invert the photos again."
             ) from None
-        asked = {"first_row": style} if values == () else {"amounts": list(values)}
-        step = Step(op=made[0].method, parameters=asked | {"other_photo_sha256": second.photo_sha256})
-        picture = photos.from_rgb(strip(drawn, values, cell) if len(drawn) > 1 else drawn[0])
-        recipe = Recipe(steps=(step,)).about(made[0])
-        provenance.save(picture, pictures / out.name, recipe, sidecar=len(drawn) == 1)
         if inversions:
-            made[0].save(inversions / save.name)
-    return [out, *([provenance.sidecar_path(out)] if len(drawn) == 1 else []), *([save] if save else [])]
+            made.save(inversions / save.name)
+    sidecars = [provenance.sidecar_path(out)] if film or len(values) < 2 else []
+    return [out, *sidecars, *([save] if save else [])]
 
 
 def strip(drawn, amounts: Sequence[float], cell: int):

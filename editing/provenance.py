@@ -71,14 +71,17 @@ def recipe_text(photo: photos.Photo) -> str | None:
 
     The XMP packet is searched as text, so no XML written by a stranger is ever parsed or expanded.
     """
-    if TEXT_KEY in photo.text:
-        return photo.text[TEXT_KEY]
-    _, found, rest = (photo.xmp or b"").decode("utf-8", "replace").partition('wplus:recipe="')
+    return photo.text[TEXT_KEY] if TEXT_KEY in photo.text else recipe_in(photo.xmp or b"")
+
+
+def recipe_in(packet: bytes) -> str | None:
+    """The recipe JSON inside an XMP packet, or None."""
+    _, found, rest = packet.decode("utf-8", "replace").partition('wplus:recipe="')
     return unescape(rest.partition('"')[0]) if found else None
 
 
 def load_recipe(path: str | os.PathLike) -> Recipe:
-    """Read a recipe file, or the recipe inside a picture that this program wrote.  UsageError in one sentence."""
+    """Read a recipe file, or that inside a picture or video of this program.  UsageError in one sentence."""
     path = Path(path)
     try:
         with open(path, "rb") as stream:
@@ -87,10 +90,15 @@ def load_recipe(path: str | os.PathLike) -> Recipe:
         raise UsageError(f"Cannot read the recipe {path}: {reason(error)}.") from None
     if head.lstrip().startswith((b"{", b"[")) or path.suffix.lower() == ".json":
         return Recipe.from_json(head)
-    try:
-        embedded = recipe_text(photos.load(path))
-    except PhotoError:
-        embedded = None
+    if head[4:8] == b"ftyp" and path.suffix.lower() == ".mp4":
+        from editing import video
+
+        embedded = recipe_in(video.xmp(path))
+    else:
+        try:
+            embedded = recipe_text(photos.load(path))
+        except PhotoError:
+            embedded = None
     if embedded is None:
         raise UsageError(f"{path.name} is neither a recipe nor a picture with a recipe inside.")
     return Recipe.from_json(embedded)
