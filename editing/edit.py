@@ -326,7 +326,8 @@ def write(editor, plan: Plan, folder: Path, filename: str, crop: bool, cell: int
             provenance.save(picture, scratch / name, recipe, sidecar=False)
             names.append(name)
         for part in plan.videos:
-            name = f"{stem}.{part.name}{VIDEO}"
+            again = sum(known.startswith(f"{stem}.{part.name}.") and known.endswith(VIDEO) for known in names)
+            name = f"{stem}.{part.name}.{again + 1}{VIDEO}" if again else f"{stem}.{part.name}{VIDEO}"
             save_video(editor, plan, part, scratch / name, 2 * cell)
             names += [name, provenance.sidecar_path(Path(name)).name]
     return [folder / name for name in names]
@@ -340,7 +341,7 @@ def save_video(editor, plan: Plan, part: Range, path: Path, side: int) -> None:
 
     recipes = [plan.recipe.then(latent_step(part.name, value, plan.face)) for value in part.values]
     frames = (resized(to_rgb(editor.render(recipe, plan.face)), side) for recipe in recipes)
-    video.save(frames, path, editor.recipe(recipes[-1], plan.face))
+    video.save(video.counted(frames, len(recipes)), path, editor.recipe(recipes[-1], plan.face))
 
 
 def resized(picture, side: int):

@@ -121,7 +121,8 @@ def write(editor, pair, values: Sequence[float], style: int | None, out: Path, s
             step = Step(op=made.method, parameters=asked | {"other_photo_sha256": second.photo_sha256})
             recipe = Recipe(steps=(step,)).about(made)
             if film:
-                video.save((editing.resized(drawn(value), 2 * cell) for value in values), pictures / out.name, recipe)
+                frames = (editing.resized(drawn(value), 2 * cell) for value in values)
+                video.save(video.counted(frames, len(values)), pictures / out.name, recipe)
             else:
                 crops = [drawn(value) for value in values or (None,)]
                 picture = photos.from_rgb(strip(crops, values, cell) if len(crops) > 1 else crops[0])

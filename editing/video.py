@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy as np
 from editing import provenance
 from editing.faces.saving import write_atomically
 from editing.types import Recipe
+from stylegan2 import console
 from stylegan2.errors import UsageError, WplusError
 
 FPS = 24
@@ -56,6 +57,14 @@ def save(frames: Iterable[np.ndarray], path: str | os.PathLike, recipe: Recipe, 
         file.write(struct.pack(">I4s16s", 24 + len(packet), b"uuid", XMP_BOX) + packet)
     write_atomically(provenance.sidecar_path(path), (recipe.to_json() + "\n").encode())
     return path
+
+
+def counted(frames: Iterable[np.ndarray], count: int) -> Iterator[np.ndarray]:
+    """The frames, with a progress bar on a terminal."""
+    with console.step_bar("frames") as bar:
+        for index, frame in enumerate(frames):
+            bar(index + 1, count)
+            yield frame
 
 
 def xmp(path: str | os.PathLike) -> bytes:

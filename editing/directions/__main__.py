@@ -86,6 +86,7 @@ def fit(
 ) -> None:
     """A direction from a formula of judges, or from two folders of photos."""
     from editing.directions import own
+    from editing.session import Editor
 
     kept = tuple(part.strip() for part in keep.split(",") if part.strip())
     if (formula is None) == (positive is None) or (positive is None) != (negative is None):
@@ -94,7 +95,8 @@ def fit(
     if formula is not None:
         found = own.from_formula(name, formula, kept)
     else:
-        codes = [own.codes(folder, aligned, failed) for folder in (positive, negative)]
+        editor = Editor()
+        codes = [own.codes(editor, folder, aligned, failed) for folder in (positive, negative)]
         found = own.from_examples(name, *codes, kept)
     for error in failed:
         print(f"left out: {error}", file=sys.stderr)

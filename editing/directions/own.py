@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from editing.directions.catalogue import Direction
 from editing.directions.fit import SLOPES, conditional
 from editing.directions.sampling import JUDGES
+from editing.session import Editor
 from stylegan2 import console, w_statistics
 from stylegan2.errors import UsageError, WplusError
 
@@ -89,14 +90,13 @@ def directed(name: str, gradient: np.ndarray, keep: tuple[str, ...], source: str
     return Direction(name, vector / vector.norm(), ROWS, "own", source + keeping)
 
 
-def codes(folder: Path, aligned: bool, failed: list[WplusError]) -> np.ndarray:
+def codes(editor: Editor, folder: Path, aligned: bool, failed: list[WplusError]) -> np.ndarray:
     """Photos of a folder -> whitened codes (n, 512) by the encoder, mean over rows; what fails goes to `failed`."""
     from editing.batch import find_photos
-    from editing.session import Editor
 
     if not folder.is_dir():
         raise UsageError(f"There is no folder {folder}.")
-    editor, found = Editor(), []
+    found = []
     for path in sorted(find_photos(folder)):
         try:
             ws = editor.set_photo(path, method="encoder", aligned=aligned).ws

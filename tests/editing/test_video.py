@@ -76,6 +76,9 @@ def test_an_edit_as_a_video(command, toy, pair, tmp_path):  # noqa: F811
     assert len(back) == 9 and back[-1][..., 0].mean() > back[0][..., 0].mean() + 10
     (step,) = provenance.load_recipe(out / "dark.smile.mp4").steps
     assert step.parameters["name"] == "smile" and step.strength == 2
+    twice = ("--video", "smile=0:1", "--video", "smile=0:2")
+    _, stdout, _ = command(cli.main, "edit", "--inversion", pair[0], *twice, "--out", out / "two")
+    assert {"dark.smile.mp4", "dark.smile.2.mp4"} <= {path.name for path in (out / "two").iterdir()}
     code, _, err = command(cli.main, "edit", "--inversion", pair[0], "--video", "smlie=0:2:0.25", "--out", out)
     assert code == 2 and "smile" in one_line(err)
 
