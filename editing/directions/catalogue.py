@@ -12,6 +12,7 @@ GANSpace (arXiv 2004.02546) are a principal component times its standard deviati
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,8 +34,8 @@ class Direction:
     exclusive.
 
     judge: the measurement it is judged by ('' where none can see it); effect: mean change of that judge
-    per unit of strength; safe_range: strengths between which the median face keeps its identity; drift:
-    median identity distance at the ends; leakage: standardised movement of the other judges there.
+    per unit of strength; safe_range: strengths between which the median face keeps its identity, None where nobody
+    has measured it; drift: median identity distance at the ends; leakage: standardised movement of the other judges.
     All measured on generated faces, see `editing.directions.calibrate`.
     """
 
@@ -45,7 +46,7 @@ class Direction:
     source: str = ""
     description: str = ""
     judge: str = ""
-    safe_range: tuple[float, float] = (-2.0, 2.0)
+    safe_range: tuple[float, float] | None = None
     effect: float | None = None
     drift: float | None = None
     leakage: Mapping[str, float] = field(default_factory=dict)
@@ -95,9 +96,14 @@ def facts_of(direction: Direction) -> dict:
 
 
 def from_facts(name: str, vector: Tensor, fact: dict) -> Direction:
-    """The inverse of `facts_of`.  KeyError or TypeError if facts are missing or unknown."""
-    pairs = {key: tuple(fact[key]) for key in ("rows", "safe_range")}
-    return Direction(name=name, vector=vector, **(fact | pairs))
+    """The inverse of `facts_of`.  KeyError, TypeError or ValueError if facts are missing, unknown or wrong."""
+    if not all(isinstance(fact[key], str) for key in ("group", "source", "description", "judge")):
+        raise TypeError("group, source, description and judge are texts")
+    first, last = (int(row) for row in fact["rows"])
+    safe = fact["safe_range"] and tuple(float(end) for end in fact["safe_range"])
+    if safe and not (len(safe) == 2 and all(map(math.isfinite, safe))):
+        raise ValueError("a safe range has two ends")
+    return Direction(name=name, vector=vector, **(fact | {"rows": (first, last), "safe_range": safe}))
 
 
 def save(catalogue: Catalogue) -> None:

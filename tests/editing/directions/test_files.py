@@ -19,6 +19,7 @@ VECTOR = torch.linspace(-1, 1, 512)
 def test_what_is_written_is_read_again(tmp_path):
     one = Direction("one", VECTOR, (2, 5), "hair", "by hand", "longer hair", "", (-1.0, 3.0), 0.5, 0.2, {"age": 0.1})
     per_row = Direction("rows", torch.randn(16, 512), (0, 16))
+    assert per_row.safe_range is None  # nobody has measured it
     files.write(tmp_path / "a.safetensors", [one, per_row])
     again = files.read(tmp_path / "a.safetensors")
     for before, after in zip((one, per_row), again, strict=True):
@@ -87,7 +88,8 @@ def test_what_is_no_direction_is_refused_in_one_line_and_nothing_runs(tmp_path, 
 
 def test_a_file_of_ours_with_wrong_facts_is_refused(tmp_path):
     good = files.facts_of(Direction("a", VECTOR, (0, 16)))
-    for fact in ({**good, "rows": [3, 40]}, {**good, "rows": 3}, {"rows": [0, 16]}, {**good, "more": 1}, None):
+    wrong = ({"rows": [3, 40]}, {"rows": 3}, {"group": 5}, {"safe_range": ["a", "b"]}, {"safe_range": [1]}, {"more": 1})
+    for fact in (*({**good, **change} for change in wrong), {"rows": [0, 16]}, None):
         metadata = {"format": files.FORMAT, "facts": json.dumps({"a": fact})}
         save_file({"a": VECTOR}, tmp_path / "a.safetensors", metadata)
         with pytest.raises(CheckpointError):
