@@ -22,7 +22,9 @@ export MALLOC_ARENA_MAX := 1
 demo: $(VENV)/.installed weights
 	$(BIN)/python -m editing.invert --img $(PHOTO) --method tune --budget $(BUDGET) --out demo
 	$(BIN)/python -m editing.edit --img $(PHOTO) --inversion demo/$(basename $(notdir $(PHOTO))).inversion \
-		$(EDITS) --strip smile=-2:2:1 --strip yaw=-2:2:1 --out demo
+		$(EDITS) --out demo
+	$(BIN)/python -m editing.edit --img $(PHOTO) --inversion demo/$(basename $(notdir $(PHOTO))).inversion \
+		--strip smile=-2:2:1 --strip yaw=-2:2:1 --out demo
 	@echo "Done: the pictures are in demo/."
 
 test: $(VENV)/.installed-dev weights lint
