@@ -91,6 +91,7 @@ def fit(
     kept = tuple(part.strip() for part in keep.split(",") if part.strip())
     if (formula is None) == (positive is None) or (positive is None) != (negative is None):
         raise UsageError("Give --formula, or both --positive and --negative.")
+    room(out, [name])  # before anything slow
     failed: list[WplusError] = []
     if formula is not None:
         found = own.from_formula(name, formula, kept)
@@ -105,16 +106,24 @@ def fit(
         raise InversionError(f"{len(failed)} photos were left out; the direction was made from the others.")
 
 
+def room(out: Path, names: list[str]) -> list:
+    """The directions that the file has already.  UsageError if these names cannot join them there."""
+    from editing.directions import files as store
+
+    if out.suffix.lower() != ".safetensors":
+        raise UsageError(f"Directions are written as .safetensors, not as '{out.name}'.")
+    before = store.read(out) if out.exists() else []
+    taken = {d.name for d in before} & {store.checked(name) for name in names}
+    if taken:
+        raise UsageError(f"{out} has a direction called '{min(taken)}' already.")
+    return before
+
+
 def add(out: Path, directions: list) -> None:
     """The directions into the file, after those that are there."""
     from editing.directions import files as store
 
-    before = store.read(out) if out.exists() else []
-    taken = {d.name for d in before} & {d.name for d in directions}
-    if taken:
-        raise UsageError(f"{out} has a direction called '{min(taken)}' already.")
-    if out.suffix.lower() != ".safetensors":
-        raise UsageError(f"Directions are written as .safetensors, not as '{out.name}'.")
+    before = room(out, [direction.name for direction in directions])
     store.write(out, [*before, *directions])
     print(f"{out}: {len(before) + len(directions)} directions")
 

@@ -24,13 +24,15 @@ from torch import Tensor
 
 from editing.directions.catalogue import MERGED, Catalogue, Direction, facts_of, from_facts
 from stylegan2 import checkpoints
-from stylegan2.checkpoints.unpickle import StoredTensor
+from stylegan2.checkpoints.unpickle import Damaged, StoredTensor
 from stylegan2.errors import CheckpointError, UsageError
 from stylegan2.files import replacing
 
 FORMAT = "wplus-directions"
 W_DIM, PUBLISHED_ROWS = 512, 18
 NAME = r"[A-Za-z0-9][A-Za-z0-9_. +-]{0,59}"
+MALFORMED = (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError,
+             RecursionError)  # fmt: skip
 MOST = 80  # components that are taken of a file
 
 
@@ -50,13 +52,23 @@ def read(path: Path | str) -> list[Direction]:
 
 
 def write(path: Path | str, directions: Iterable[Direction]) -> None:
-    """One safetensors file: float32 vectors, everything else as JSON in its header.  UsageError if there are none."""
-    named = {direction.name: direction for direction in directions}
+    """One safetensors file: float32 vectors, everything else as JSON in its header.
+
+    UsageError if there are none, or for a name that could not be read again.
+    """
+    named = {checked(direction.name): direction for direction in directions}
     if not named:
         raise UsageError("There are no directions to write.")
     metadata = {"format": FORMAT, "facts": json.dumps({name: facts_of(d) for name, d in named.items()})}
     with replacing(Path(path)) as part:
         save_file({name: d.vector.float().contiguous() for name, d in named.items()}, part, metadata)
+
+
+def checked(name: str) -> str:
+    """The name of an edit, as --set can take it.  UsageError otherwise."""
+    if not re.fullmatch(NAME, name):
+        raise UsageError(f"'{name[:40]}' cannot be the name of an edit: take letters, digits and any of _ . + - only.")
+    return name
 
 
 def joined(catalogue: Catalogue, paths: Iterable[Path | str]) -> Catalogue:
@@ -79,7 +91,7 @@ def _own(path: Path) -> list[Direction]:
             raise CheckpointError(f"{path} is a safetensors file, but not one of directions.")
         facts = json.loads(metadata["facts"])
         directions = [from_facts(name, vectors[name], fact) for name, fact in facts.items()]
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except MALFORMED as error:
         raise CheckpointError(f"{path} cannot be read as directions: {str(error)[:120]}.") from None
     for direction in directions:
         start, end = direction.rows
@@ -101,11 +113,12 @@ def _numpy(path: Path) -> list[Direction]:
 def _torch(path: Path) -> list[Direction]:
     content = checkpoints.read_container(path)
     if isinstance(content, StoredTensor):
-        return [named(path.stem, content.load().float(), path)]
-    tensors = {}
-    if isinstance(content, Mapping):
-        stored = {str(name): value for name, value in content.items() if isinstance(value, StoredTensor)}
-        tensors = {name: value.load().float() for name, value in stored.items()}
+        content = {path.stem: content}
+    stored = content if isinstance(content, Mapping) else {}
+    try:
+        tensors = {str(name): value.load().float() for name, value in stored.items() if isinstance(value, StoredTensor)}
+    except Damaged as error:
+        raise CheckpointError(f"{path} is damaged ({error}).") from None
     if {"comp", "std"} <= set(tensors):
         components, deviations = tensors["comp"].flatten(1), tensors["std"].flatten()
         if components.ndim != 2 or components.shape[1] != W_DIM or len(components) != len(deviations):

@@ -88,7 +88,8 @@ def test_what_is_no_direction_is_refused_in_one_line_and_nothing_runs(tmp_path, 
 
 def test_a_file_of_ours_with_wrong_facts_is_refused(tmp_path):
     good = files.facts_of(Direction("a", VECTOR, (0, 16)))
-    wrong = ({"rows": [3, 40]}, {"rows": 3}, {"group": 5}, {"safe_range": ["a", "b"]}, {"safe_range": [1]}, {"more": 1})
+    wrong = ({"rows": [3, 40]}, {"rows": 3}, {"group": 5}, {"safe_range": ["a", "b"]}, {"safe_range": [1]}, {"more": 1},
+             {"rows": [0, float("inf")]})  # fmt: skip
     for fact in (*({**good, **change} for change in wrong), {"rows": [0, 16]}, None):
         metadata = {"format": files.FORMAT, "facts": json.dumps({"a": fact})}
         save_file({"a": VECTOR}, tmp_path / "a.safetensors", metadata)
@@ -117,3 +118,20 @@ def test_a_zip_that_is_no_torch_file_is_refused(tmp_path):
         file.writestr("readme", "hello")
     with pytest.raises(CheckpointError):
         files.read(tmp_path / "a.pt")
+
+
+def test_a_storage_that_is_shorter_than_it_says_is_refused(tmp_path):
+    torch.save(VECTOR, tmp_path / "whole.pt")
+    with zipfile.ZipFile(tmp_path / "whole.pt") as whole, zipfile.ZipFile(tmp_path / "cut.pt", "w") as cut:
+        for entry in whole.namelist():
+            content = whole.read(entry)
+            cut.writestr(entry, content[:-8] if entry.endswith("data/0") else content)
+    with pytest.raises(CheckpointError, match="cut.pt"):
+        files.read(tmp_path / "cut.pt")
+
+
+@pytest.mark.parametrize("name", ["a=b", "../up", "", "x" * 61, "line\nbreak"])
+def test_a_name_that_could_not_be_read_again_is_not_written(tmp_path, name):
+    with pytest.raises(UsageError, match="name of an edit"):
+        files.write(tmp_path / "a.safetensors", [Direction(name, VECTOR, (0, 16))])
+    assert not (tmp_path / "a.safetensors").exists()

@@ -81,6 +81,8 @@ def test_the_command_line_fits_imports_exports_and_never_overwrites(tmp_path, ca
         ("export", "smlie", "--out", out),
         ("export", "age", "--out", tmp_path / "a.pt"),
         ("fit", "--name", "a", "--out", out),
+        ("fit", "--name", "a=b", "--formula", "age", "--out", out),
+        ("import", tmp_path / "boundary.npy", "--name", "a/b", "--out", out),
         ("fit", "--name", "a", "--formula", "age", "--positive", tmp_path, "--negative", tmp_path, "--out", out),
         ("fit", "--name", "a", "--positive", tmp_path / "no", "--negative", tmp_path, "--out", out),
     ):
@@ -89,6 +91,14 @@ def test_the_command_line_fits_imports_exports_and_never_overwrites(tmp_path, ca
     assert out.read_bytes() == before
     assert run("list", out) == 0
     assert "formula: smile, keeping age" in capsys.readouterr().out
+
+
+def test_a_name_that_is_taken_is_refused_before_any_photo_is_read(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "mine.safetensors"
+    assert run("export", "smile", "--out", out) == 0
+    monkeypatch.setattr(own, "codes", lambda *_: pytest.fail("photos were read"))
+    assert run("fit", "--positive", tmp_path, "--negative", tmp_path, "--name", "smile", "--out", out) == 2
+    assert "'smile' already" in capsys.readouterr().err
 
 
 @pytest.mark.weights
