@@ -18,6 +18,7 @@ tune_allocator()  # before anything large is allocated
 
 import torch  # noqa: E402
 
+from editing.batch import find_photos  # noqa: E402
 from editing.inversion import Budget  # noqa: E402
 from editing.inversion.metrics import reconstruction_metrics  # noqa: E402
 from editing.session import Editor  # noqa: E402
@@ -32,7 +33,7 @@ def main() -> None:
     parser.add_argument("--passes", type=int, default=3)
     options = parser.parse_args()
     editor, network, rows = Editor(), compact.load(), []
-    for path in sorted(p for p in options.folder.iterdir() if p.suffix.lower() in (".jpg", ".jpeg", ".png")):
+    for path in sorted(find_photos(options.folder)):
         ws = editor.set_photo(path, method="encoder", budget=Budget(steps=10), aligned=True).ws
         row, crop = [], editor.targets[0].crop
         for passes in range(options.passes + 1):

@@ -20,6 +20,7 @@ tune_allocator()  # before anything large is allocated
 from torch import Tensor  # noqa: E402
 
 from editing import editability  # noqa: E402
+from editing.batch import find_photos  # noqa: E402
 from editing.inversion import Budget  # noqa: E402
 from editing.inversion.residual import render  # noqa: E402
 from editing.session import Editor  # noqa: E402
@@ -33,7 +34,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10, help="of the encoder's corrections")
     options = parser.parse_args()
     editor, gaps, inversions = Editor(), [], []
-    for path in sorted(p for p in options.folder.iterdir() if p.suffix.lower() in (".jpg", ".jpeg", ".png")):
+    for path in sorted(find_photos(options.folder)):
         inversion = editor.set_photo(path, method="encoder", budget=Budget(steps=options.steps), aligned=True)
         gaps.append(editor.targets[0].crop - render(editor.generator, inversion))
         inversions.append(replace(inversion, seed=len(inversions)))  # by which its gap is found again
