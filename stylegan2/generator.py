@@ -8,7 +8,7 @@ so do edits of intermediate activations (`FeatureEdit`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -150,6 +150,9 @@ class Generator(Protocol):
         self, ws: Tensor, deltas: Deltas | None = None, features: Features | None = None, until: str | None = None
     ) -> Tensor:
         """ws (B, num_ws, w_dim) -> images (B, 3, R, R); or, with `until='b128'`, that stage's activation."""
+
+    def stages(self, ws: Tensor, deltas: Deltas | None = None) -> Iterator[tuple[str, Tensor]]:
+        """ws (B, num_ws, w_dim) -> every stage's name and activation (B, C, H, W), one after the other."""
 
     def split(self, ws: Tensor, stage: str, deltas: Deltas | None = None) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """-> that stage's activation x, computed once, and what draws the image from one like it.

@@ -247,16 +247,22 @@ class MobileStyleGAN(nn.Module):
         unknown = sorted({*(features or ()), *([until] if until else [])} - set(STAGES[: len(self.channels)]))
         if unknown:
             raise ValueError(f"no such stage(s) in this generator: {', '.join(unknown)}")
+        for name, x in self.stages(ws, deltas, features):
+            if name == until:
+                return x
+        return self._image(x, ws, check_deltas(deltas, self.layers))
+
+    def stages(
+        self, ws: Tensor, deltas: Deltas | None = None, features: Features | None = None
+    ) -> Iterator[tuple[str, Tensor]]:
+        """ws (B, num_ws, w_dim) -> every stage's name and activation (B, C, H, W), one after the other."""
         deltas = check_deltas(deltas, self.layers)
         x = self.input.expand(ws.shape[0], -1, -1, -1).contiguous(memory_format=torch.channels_last)
         x = edit_stage(self.conv1(x, ws[:, 0], deltas, "conv1"), "b4", features)
-        if until == "b4":
-            return x
+        yield "b4", x
         for index, stage in enumerate(STAGES[1 : len(self.channels)]):
             x = edit_stage(self._block(index, x, ws, deltas), stage, features)
-            if until == stage:
-                return x
-        return self._image(x, ws, deltas)
+            yield stage, x
 
     def split(self, ws: Tensor, stage: str, deltas: Deltas | None = None) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """ws (B, num_ws, w_dim) -> activation of the stage, and what draws images (B, 3, R, R) from one like it."""

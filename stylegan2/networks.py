@@ -402,6 +402,9 @@ class StyleGAN2(nn.Module):
     def split(self, ws: Tensor, stage: str, deltas: Deltas | None = None) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         return self.synthesis.split(ws, stage, deltas)
 
+    def stages(self, ws: Tensor, deltas: Deltas | None = None) -> Iterator[tuple[str, Tensor]]:
+        return ((name, x) for name, x, _ in self.synthesis.stages(ws, deltas))
+
     def state(self) -> dict[str, Tensor]:
         """The inverse of `from_state`."""
         return {name: tensor.detach() for name, tensor in self.state_dict().items()}

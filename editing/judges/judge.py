@@ -1,7 +1,8 @@
-"""One call that measures a face picture: age, gender, expression, pose and an identity descriptor.
+"""One call that measures a face picture: age, gender, expression, pose, looks and an identity descriptor.
 
-Age and gender are dlib's networks (Cydral) through ONNX, on chips cut as their training did; the rest
-is landmark geometry (`landmarks.measure`) and dlib's face-recognition descriptor (`encoders.losses.identity`).
+Age and gender are dlib's networks (Cydral) through ONNX, on chips cut as their training did; the rest is landmark
+geometry (`landmarks.measure`), colours and sizes of what the parser sees (`appearance.measure`) and dlib's
+face-recognition descriptor (`encoders.losses.identity`).
 A judge is a measuring tool with its own error and bias, not the truth about a person.
 """
 
@@ -12,13 +13,17 @@ from functools import cache
 
 import numpy as np
 import torch
+from PIL import Image
 from scipy.special import logit
 
+from editing.judges import appearance
 from editing.judges import landmarks as geometry
 from editing.judges.glasses import glasses
+from editing.judges.parsing import parse
 from encoders.losses import identity
 from stylegan2 import zoo
 
+NAMES = ("age", "male", *geometry.NAMES, "glasses", *appearance.NAMES)
 AGE_CHIP, GENDER_CHIP, CHIP_PADDING = 64, 32, 0.2  # how the age and gender networks' chips are cut
 CHIP_MEAN = identity.MEAN_RGB
 SAME_PERSON = 0.45
@@ -27,7 +32,8 @@ CERTAIN = 1e-4  # the gender network's probability is clipped here before its lo
 
 @dataclass(frozen=True)
 class Scores:
-    """values: judge name -> number (age in years, male in log-odds, the rest see `landmarks.measure` and `glasses`);
+    """values: judge name -> number (age in years, male in log-odds, the rest see `landmarks.measure`, `glasses` and
+    `appearance.measure`, nan where that has nothing to measure);
     descriptor (128,) float32, for `distance`; landmarks (68, 2) in the picture's pixels."""
 
     values: dict[str, float]
@@ -56,7 +62,16 @@ def judge(picture: np.ndarray) -> Scores | None:
     age = _age(dlib.get_face_chip(picture, shape5, AGE_CHIP, CHIP_PADDING))
     male = _male(dlib.get_face_chip(picture, shape5, GENDER_CHIP, CHIP_PADDING))
     values = {"age": age, "male": male, **geometry.measure(points), "glasses": glasses(picture, points)}
+    values |= looks(picture, points)
     return Scores(values, _descriptor(picture, shape68), points)
+
+
+def looks(picture: np.ndarray, points: np.ndarray) -> dict[str, float]:
+    """Picture (H, W, 3) uint8 RGB and its 68 landmarks (68, 2) -> what `appearance.measure` says, nan where unseen."""
+    height, width = picture.shape[:2]
+    scale = appearance.SIZE / np.array([width, height])
+    small = Image.fromarray(picture).resize((appearance.SIZE, appearance.SIZE), Image.Resampling.BOX)
+    return appearance.measure(np.asarray(small), parse(picture), (points + 0.5) * scale - 0.5)
 
 
 def describe(picture: np.ndarray) -> np.ndarray | None:

@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
+NAMES = (
+    "smile", "mouth_open", "eye_open", "brow_raise", "yaw", "pitch", "roll", "face_width",
+    "jaw_wide", "chin_long", "nose_long", "nose_wide", "mouth_wide", "eye_size", "eye_tilt", "brow_tilt",
+)  # fmt: skip
 LEFT_EYE, RIGHT_EYE = slice(36, 42), slice(42, 48)
 
 
@@ -27,7 +31,10 @@ def measure(landmarks: np.ndarray) -> dict[str, float]:
     inner lips; eye_open: mean aperture over width; brow_raise: brows over eyes; yaw: -1..1, positive
     when the face looks to the picture's right; pitch: 0..1, grows as it looks up
     (about 0.45 for a level head); roll: degrees, clockwise;
-    face_width: jaw width over the height from eyes to chin.
+    face_width: jaw width over the height from eyes to chin; jaw_wide: the jaw at the mouth's height over that at the
+    ears'; chin_long: lower lip to chin; nose_long: root to base; nose_wide: between the wings; mouth_wide: between its
+    corners; eye_size: width of the eyes over that of the face; eye_tilt: outer corners over inner ones;
+    brow_tilt: outer ends of the brows over inner ones.
     """
     p = upright(np.asarray(landmarks, dtype=np.float64))
     corners = p[[48, 54]]
@@ -44,6 +51,14 @@ def measure(landmarks: np.ndarray) -> dict[str, float]:
         "pitch": float(nose_to_mouth / (eyes_to_nose + nose_to_mouth)),
         "roll": float(np.degrees(np.arctan2(*(right - left)[::-1]))),
         "face_width": float(np.linalg.norm(p[14] - p[2]) / p[8, 1]),
+        "jaw_wide": float(np.linalg.norm(p[12] - p[4]) / np.linalg.norm(p[15] - p[1])),
+        "chin_long": float(p[8, 1] - p[57, 1]),
+        "nose_long": float(p[33, 1] - p[27, 1]),
+        "nose_wide": float(np.linalg.norm(p[35] - p[31])),
+        "mouth_wide": float(np.linalg.norm(corners[1] - corners[0])),
+        "eye_size": float(np.linalg.norm(p[[39, 45]] - p[[36, 42]], axis=1).mean() / np.linalg.norm(p[15] - p[1])),
+        "eye_tilt": float((p[[39, 42], 1] - p[[36, 45], 1]).mean()),
+        "brow_tilt": float((p[[21, 22], 1] - p[[17, 26], 1]).mean()),
     }
 
 

@@ -166,21 +166,26 @@ def _read_tensor(data: bytes, position: int) -> Tensor:
 
 
 def chip_transform(landmarks: np.ndarray) -> np.ndarray:
-    """68 landmarks (x, y) in any pixel frame -> (2, 3): maps chip pixels (150x150) to that frame.
+    """68 landmarks (x, y) in any pixel frame -> (2, 3): maps chip pixels (150x150) to that frame."""
+    return similarity(MEAN_FACE, np.asarray(landmarks, dtype=np.float64)[list(ANCHORS)], CHIP_SIZE, PADDING)
 
-    Least-squares similarity (Umeyama 1991) from dlib's mean face, padding 0.25: dlib's own geometry.
+
+def similarity(mean_face: np.ndarray, points: np.ndarray, size: int, padding: float) -> np.ndarray:
+    """A mean face (N, 2) in a unit box, and where its points (N, 2) lie in a picture -> (2, 3), chip to picture.
+
+    Least-squares similarity (Umeyama 1991) for a chip of size x size pixels with this padding: dlib's own geometry.
     """
-    target = (MEAN_FACE + PADDING) / (2 * PADDING + 1) * CHIP_SIZE
-    source = np.asarray(landmarks, dtype=np.float64)[list(ANCHORS)]
+    target = (mean_face + padding) / (2 * padding + 1) * size
+    source = np.asarray(points, dtype=np.float64)
     target_mean, source_mean = target.mean(0), source.mean(0)
     t, s = target - target_mean, source - source_mean
     u, singular, vt = np.linalg.svd(s.T @ t)
     sign = np.diag([1.0, np.sign(np.linalg.det(u @ vt))])
     scale = (singular * np.diag(sign)).sum() / (t**2).sum()
     linear = scale * (u @ sign @ vt)
-    centre = linear @ (CHIP_SIZE / 2 - target_mean) + source_mean
-    linear *= (CHIP_SIZE - 1 / scale) / (CHIP_SIZE - 1)  # dlib lays corner pixels on the corners of a box of pixels
-    return np.hstack([linear, (centre - linear.sum(1) * (CHIP_SIZE - 1) / 2)[:, None]])
+    centre = linear @ (size / 2 - target_mean) + source_mean
+    linear *= (size - 1 / scale) / (size - 1)  # dlib lays corner pixels on the corners of a box of pixels
+    return np.hstack([linear, (centre - linear.sum(1) * (size - 1) / 2)[:, None]])
 
 
 def extract_chips(images: Tensor, transform: np.ndarray) -> Tensor:
