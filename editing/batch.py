@@ -1,64 +1,81 @@
-"""One recipe, a folder of photos:  python -m editing.batch photos/ --recipe recipe.json --out out/
+"""A folder of photos:  python -m editing.batch photos/ --recipe recipe.json --out out/
 
 Names and sub-folders are kept, inputs (and strange files in --out) are never written over, and a photo that
-fails does not stop the others.  A result's hash is in the journal before one rename puts it in place, so a
-run that was killed goes on where it stopped: what is finished is not done again, what failed is tried again.
-While one photo is worked on, a thread opens the next and finds its faces.
-`report.json` says how each photo fared; it holds nothing about a face.
+fails does not stop the others.  `--set smile=-3:3:1` makes one result for every value, `--strengths table.csv` gives
+every photo its own.  A run that was killed goes on where it stopped: what is finished is not done again, what failed
+is tried again.  `report.json` says how each result fared; it holds nothing about a face.
+The parts are in `editing.batching`.
 """
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from editing import invert as inverting
-from editing.journal import Journal, file_sha256, run_key
-from editing.prefetch import prefetch
+from editing.batching import crew
+from editing.batching.desk import REPORT, Desk, working_folder, write_report
+from editing.batching.planning import READABLE, Job, find_photos, find_places, plan_jobs
+from editing.batching.work import Setup, Work, make_editor
 from stylegan2 import console
 from stylegan2.allocator import tune_allocator
-from stylegan2.errors import Cancelled, PhotoError, UsageError, WplusError
+from stylegan2.errors import UsageError, WplusError
 
-STATE = ".wplus-batch"  # folder inside --out: the journal and the lock
-REPORT = "report.json"
-READABLE = {
-    ".png",
-    ".jpg",
-    ".jpeg",
-    ".jpe",
-    ".jfif",
-    ".webp",
-    ".tif",
-    ".tiff",
-    ".avif",
-    ".heic",
-    ".heif",
-    ".bmp",
-    ".gif",
-}
+__all__ = ["READABLE", "batch", "find_photos", "main", "run"]  # others take the first two from here
 
 app = console.app("Apply one recipe to a folder of photos.")
+
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="name=strength, or name=from:to:step: a result each, as NAME.smile-3.png; repeatable."),
+]
+Table = Annotated[
+    Path | None,
+    typer.Option(
+        help="A CSV file with the header photo,smile,age and a line per photo: strengths to add. "
+        "An empty cell is no edit; a photo without a line is left out."
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=256,
+        help="Photos at a time, a process each (default 1). They share one copy of the weights, and the CPU threads "
+        "evenly; with --device cuda each has a copy on the GPU.",
+    ),
+]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="Work on a Ray cluster: auto, host:port, ray://host:port, or local for one that ends with the run. "
+        "--workers says how many (default: one a CPU); each has one thread and its own copy of the weights.",
+    ),
+]
 
 
 @app.command()
 def batch(
     photos: Annotated[Path, typer.Argument(help="Folder of photos (sub-folders too), or one photo.")],
     recipe: Annotated[Path | None, typer.Option(help="A recipe, or a picture that has one inside.")] = None,
-    sets: Annotated[list[str] | None, typer.Option("--set", help="name=strength; may be repeated.")] = None,
+    sets: Sets = None,
+    strengths: Table = None,
     out: inverting.Out = Path("out"),
     format: Annotated[str | None, typer.Option(help="png, jpg, webp, tif ...; default: as the photo.")] = None,
     keep_inversions: Annotated[bool, typer.Option("--keep-inversions", help="Write NAME.inversion too.")] = False,
+    workers: Workers = None,
+    ray: Ray = None,
     method: Annotated[str | None, typer.Option(help="Inversion method (default: the recipe's, else tune).")] = None,
     steps: inverting.Steps = None,
     budget: inverting.Seconds = None,
@@ -71,30 +88,43 @@ def batch(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report on stdout.")] = False,
 ) -> None:
     """Edit every photo of a folder; exit code 1 if some failed."""
-    from editing.edit import beyond_safe, make_plan
+    from editing.batching import strengths as table
 
-    plan = make_plan(sets, recipe, None, None, face)
+    plan = make_plan(sets, recipe, face, strengths is not None)
+    ranges = [part for (part,) in plan.sheets]
     made = plan.recipe.inversion
     if made is not None and method is None and steps is None and budget is None:
         method, steps, seed = made.method, made.steps or None, made.seed if seed is None else seed
     options = {"method": method or "tune", "seed": seed or 0, "detector": detector, "aligned": aligned}
     settings = options | {"steps": steps, "seconds": budget, "device": device}
     options["budget"] = inverting.make_budget(steps, budget)
-    jobs = plan_jobs(photos, out, format)
+    places = find_places(photos, out, format)
     tune_allocator()
     from editing import session
+    from editing.steps import direction, pin
 
+    inverting.check_device(device)
     catalogue = session.load_catalogue(directions)
-    editor = session.Editor(catalogue=catalogue, device=inverting.check_device(device))
+    make = partial(make_editor, catalogue, device)  # whoever it is, wherever: the files are read here
+    editor = make()
     editor.check(options["method"], detector)
-    pinned = session.pin(plan.recipe, editor.catalogue)
-    for warning in beyond_safe(plan, editor.catalogue):
+    pinned = pin(plan.recipe, catalogue)
+    for part in ranges:
+        direction(catalogue, part.name)
+    names = [place.name for place in places]
+    rows = None if strengths is None else table.read(strengths, names, catalogue)
+    for warning in notes(plan, catalogue, rows, names):
         print(warning, file=sys.stderr)
+    jobs = plan_jobs(places, plan.recipe, ranges, rows, plan.face, lambda recipe: pin(recipe, catalogue))
     with console.step_bar("photos") as bar:
-        report = run(jobs, out, pinned, editor, options, settings, keep_inversions, bar)
+        report = run(
+            jobs, out, pinned, Setup(make, options, device), settings,
+            keep_inversions=keep_inversions, workers=workers, ray=ray, progress=bar,
+        )  # fmt: skip
     print(json.dumps(report, indent=1) if as_json else summary(report, out))
     if report["failed"]:
-        raise SomeFailed(f"{report['failed']} of {report['photos']} photos failed; {Path(out) / REPORT} says why.")
+        what = "photos" if report["planned"] == report["photos"] else "results"
+        raise SomeFailed(f"{report['failed']} of {report['planned']} {what} failed; {Path(out) / REPORT} says why.")
 
 
 class SomeFailed(WplusError):
@@ -105,233 +135,101 @@ def summary(report: dict, out: Path) -> str:
     return f"{report['done']} done now, {report['skipped']} before, {report['failed']} failed: {Path(out) / REPORT}"
 
 
-# ---------------------------------------------------------------------------------------------- planning
+def make_plan(sets: Sequence[str] | None, recipe: Path | None, face: int | None, table: bool):
+    """The options as an `editing.edit.Plan`, whose sheets are the ranges.  UsageError for every mistake in them."""
+    from editing import edit
+    from editing.types import Recipe
+
+    if not (sets or recipe):
+        if not table:
+            raise UsageError("Nothing to do: give --set name=strength, --recipe or --strengths.")
+        return edit.Plan(Recipe(), (), face or 0, False)
+    ranges = [text for text in sets or () if ":" in text]
+    plain = [text for text in sets or () if ":" not in text]
+    plan = edit.make_plan(plain, recipe, ranges, None, face)
+    names = [part.name for (part,) in plan.sheets]
+    for name in names:
+        if names.count(name) > 1 or any(text.partition("=")[0].strip() == name for text in plain):
+            raise UsageError(f"--set {name} is given twice.")
+    return plan
 
 
-@dataclass(frozen=True)
-class Job:
-    """One photo: where it is, its name below the input folder, and where its result goes."""
+def notes(plan, catalogue, rows: Mapping[str, Mapping[str, float]] | None, names: Sequence[str]) -> Iterator[str]:
+    """What a person should know before it starts: strengths that nobody has measured, photos that are left out."""
+    from editing.edit import beyond_safe
+    from editing.types import latent_step
 
-    source: Path
-    name: str
-    target: Path
-
-
-def plan_jobs(photos: Path, out: Path, form: str | None = None) -> list[Job]:
-    """Every photo below `photos`, by name, with its place below `out`.
-
-    A folder `out` that lies inside `photos` is left out of the search.  Raises UsageError when a result
-    would land on an input, or there is no such folder.
-    """
-    from editing.faces.saving import FORMATS
-
-    suffix = None if form is None else f".{form.lower().lstrip('.')}"
-    if suffix is not None and suffix not in FORMATS:
-        raise UsageError(console.unknown("formats", form, [known.lstrip(".") for known in FORMATS]))
-    if not photos.exists():
-        raise UsageError(f"There is no folder {photos}.")
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"--out {out} is a file; give a folder.")
-    sources = sorted(find_photos(photos, out)) if photos.is_dir() else [photos]
-    base = photos if photos.is_dir() else photos.parent
-    if not sources:
-        raise UsageError(f"There are no photos in {photos}.")
-    names = [source.relative_to(base) for source in sources]
-    suffixes = [suffix or (n.suffix if n.suffix.lower() in FORMATS else ".png") for n in names]
-    first = [name.with_suffix(kind) for name, kind in zip(names, suffixes, strict=True)]
-    often = Counter(str(name).lower() for name in first)  # a.png and a.gif: the second becomes a.gif.png
-    jobs = []
-    for source, name, kind, plain in zip(sources, names, suffixes, first, strict=True):
-        clash = plain != name and often[str(plain).lower()] > 1
-        jobs.append(Job(source, name.as_posix(), out / (f"{name}{kind}" if clash else plain)))
-    (target, count), *_ = Counter(job.target for job in jobs).most_common(1)
-    if count > 1:
-        raise UsageError(f"{count} photos would become {target}: rename one of them.")
-    inputs = {source.resolve() for source in sources}
-    for job in jobs:
-        if job.target.resolve() in inputs:
-            raise UsageError(f"{job.name} would be written over an input: choose another folder for --out.")
-    return jobs
+    ends = [(part.name, value) for (part,) in plan.sheets for value in (min(part.values), max(part.values))]
+    columns: dict[str, list[float]] = {}
+    for row in (rows or {}).values():
+        for name, value in row.items():
+            columns.setdefault(name, []).append(value)
+    ends += [(name, value) for name, values in columns.items() for value in (min(values), max(values))]
+    steps = [latent_step(name, value) for name, value in dict.fromkeys(ends)]
+    yield from beyond_safe(replace(plan, recipe=plan.recipe.then(*steps)), catalogue)
+    left = [name for name in names if rows is not None and name not in rows]
+    if left:
+        yield f"note: {len(left)} of {len(names)} photos are not in the table and are left out, {left[0]} first."
 
 
-def find_photos(folder: Path, out: Path | None = None) -> Iterator[Path]:
-    """Files with a picture's suffix below `folder`, without hidden ones and without what lies in `out`."""
-    barred = out and out.resolve()
-    for root, folders, files in os.walk(folder):
-        here = Path(root)
-        folders[:] = [n for n in folders if not n.startswith(".") and (here / n).resolve() != barred]
-        for name in files:
-            if Path(name).suffix.lower() in READABLE and not name.startswith("."):
-                yield here / name
-
-
-# ---------------------------------------------------------------------------------------------- working
+# ------------------------------------------------------------------------------------------------- working
 
 
 def run(
     jobs: Sequence[Job],
     out: Path,
-    recipe,
-    editor,
-    options: dict,
-    settings: dict | None = None,
+    recipe: Any,
+    setup: Setup,
+    settings: Mapping[str, Any] | None = None,
+    *,
     keep_inversions: bool = False,
+    workers: int | None = None,
+    ray: str | None = None,
     progress: Callable[..., None] = lambda *_: None,
 ) -> dict:
-    """Do every job that is not done yet; returns the report, which is also written to `out`/report.json.
+    """Make every result that is not done yet; returns the report, which is also written to `out`/report.json.
 
-    options go to `Editor.set_photo`; settings (default: options) are what, with the recipe, decides whether an
-    earlier result still counts.  Raises WplusError when `out` cannot be written or the disk is full.
+    recipe: what the results have in common, for the report.  setup: whose editor does it, with which options; for
+    workers and Ray its `make` has to pickle.  settings (default: those options) are what, with a result's recipe,
+    decides whether an earlier one still counts.  Raises WplusError when `out` cannot be written, the disk is full,
+    or no worker can be started.
     """
-    out = Path(out)
-    key = run_key(recipe, settings or options)
-    results, started = [], time.monotonic()
+    import torch
+
+    out, settings, started = Path(out), settings or setup.options, time.monotonic()
+    count = min(workers or 1, max(1, len(jobs)))
+    setup = replace(setup, threads=1 if ray else max(1, torch.get_num_threads() // count))
     with working_folder(out) as state:
-        journal = Journal(state, key)
+        desk = Desk(jobs, state, settings, progress)
+        progress(0, desk.planned, "")
         try:
-            with closing(prefetch(lambda job: prepare(job, journal, recipe, editor, options), jobs)) as ahead:
-                for index, (job, ready) in enumerate(zip(jobs, ahead, strict=True)):
-                    progress(index, len(jobs), job.name)
-                    results.append(_one(job, ready, journal, recipe, editor, options, keep_inversions))
-            progress(len(jobs), len(jobs), "")
+            with closing(answers(desk.works(setup.options, keep_inversions), setup, count, workers, ray)) as stream:
+                for work, answer in stream:
+                    desk.take(work, answer)
         finally:
-            report = make_report(results, len(jobs), recipe, settings or options, time.monotonic() - started)
-            _write_json(out / REPORT, report)
+            facts = {"workers": workers or "all" if ray else count, "threads": setup.threads, "ray": ray}
+            report = desk.report(recipe, settings, time.monotonic() - started, **facts)
+            write_report(out / REPORT, report)
     return report
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A photo that was opened, and its faces that the recipe asks for; no photo: its result is there already."""
+def answers(works: Iterable[Work], setup: Setup, count: int, asked: int | None, ray: str | None) -> Iterator:
+    """(work, answer) for every result of the works, by whoever was asked to do them."""
+    if not ray and count == 1:
+        yield from crew.alone(works, setup.make())
+        return
+    if ray:
+        from editing.batching.cluster import Cluster
 
-    sha256: str
-    photo: Any = None
-    targets: dict[int, Any] = field(default_factory=dict)
+        workers = Cluster(ray, setup, asked and count)
+    else:
+        from editing.batching.workers import Processes
 
-
-def prepare(job: Job, journal: Journal, recipe, editor, options: dict) -> Prepared:
-    """What can be done before the photo's turn; runs in the thread that reads ahead."""
-    from editing import session
-    from editing.faces import photo as photos
-
-    digest = file_sha256(job.source)
-    if journal.is_done(job, digest):
-        return Prepared(digest)
-    photo = photos.load(job.source)
-    faces = list(dict.fromkeys(step.face for step in recipe.steps)) or [0]
-    where = {name: options[name] for name in ("detector", "aligned") if name in options}
-    return Prepared(
-        digest, photo, {face: session.find(photo, editor.generator.resolution, face, **where) for face in faces}
-    )
-
-
-def _one(
-    job: Job, ready: Callable[[], Prepared], journal: Journal, recipe, editor, options: dict, keep_inversions: bool
-) -> dict:
-    """Do one job; a photo's own failure is a result, a full disk ends the run."""
-    started = time.monotonic()
+        workers = Processes(setup, count)
     try:
-        prepared = ready()
-        if prepared.photo is None:
-            return {"photo": job.name, "status": "skipped", "output": str(job.target)}
-        journal.refuse_strange(job)
-        finished, settled = edit_one(job, prepared, recipe, editor, options, journal.folder, keep_inversions)
-        journal.add(job, prepared.sha256, finished)
-        os.replace(finished, job.target)
-    except (KeyboardInterrupt, Cancelled):
-        raise
-    except Exception as error:
-        if disk_full(error):
-            raise WplusError(f"The disk is full: stopped at {job.name}. Free some space and run it again.") from error
-        known = isinstance(error, (WplusError, OSError, MemoryError))
-        sentence = " ".join(str(error).split()) if known else f"unexpected {type(error).__name__}: {error}"
-        return {"photo": job.name, "status": "failed", "error": sentence or type(error).__name__}
-    return {"photo": job.name, "status": "done", "output": str(job.target), **settled, "seconds": _since(started)}
-
-
-def edit_one(
-    job: Job, prepared: Prepared, recipe, editor, options: dict, folder: Path, keep_inversions: bool
-) -> tuple[Path, dict]:
-    """Invert, edit and paste one photo; returns the finished file in `folder`, and what to report about it."""
-    from editing import provenance
-    from editing.output import make_folder
-
-    make_folder(job.target.parent)
-    inversions = {
-        face: editor.set_photo(prepared.photo, face=face, target=target, **options)
-        for face, target in prepared.targets.items()
-    }
-    edit = editor.edit(recipe)
-    if keep_inversions:
-        for face, inversion in inversions.items():
-            suffix = ".inversion" if face == 0 else f".face{face}.inversion"
-            inversion.save(job.target.with_name(job.target.name + suffix))
-    finished = folder / f"finished{job.target.suffix}"
-    provenance.save(edit.photo, finished, edit.recipe, sidecar=False, changed=edit.changed)
-    first = next(iter(inversions.values()))
-    return finished, {"changed": edit.changed, "steps": first.steps, "metrics": dict(first.metrics)}
-
-
-def disk_full(error: BaseException | None) -> bool:
-    """Whether a full disk (or quota) is anywhere among the causes of an error."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-# ------------------------------------------------------------------------------------------------ report
-
-
-def make_report(results: Sequence[dict], photos: int, recipe, settings: dict, seconds: float) -> dict:
-    count = {kind: sum(result["status"] == kind for result in results) for kind in ("done", "skipped", "failed")}
-    return {
-        "photos": photos,
-        **count,
-        "not_reached": photos - len(results),
-        "seconds": round(seconds, 2),
-        "settings": {
-            name: value if isinstance(value, (int, float, type(None))) else str(value)
-            for name, value in settings.items()
-        },
-        "recipe": json.loads(recipe.model_dump_json()),
-        "results": list(results),
-    }
-
-
-@contextmanager
-def working_folder(out: Path) -> Iterator[Path]:
-    """The state folder inside `out`, locked against a second batch at the same time.  Raises UsageError, WplusError."""
-    import filelock
-
-    from editing.faces.saving import reason
-    from editing.output import make_folder
-
-    state = out / STATE
-    make_folder(state)
-    try:
-        with filelock.FileLock(state / "lock", timeout=0):
-            for leftover in state.glob("*finished.*"):  # of a run that was killed
-                leftover.unlink()
-            yield state
-    except filelock.Timeout:
-        raise UsageError(f"Another batch is writing into {out} right now.") from None
-    except OSError as error:
-        raise WplusError(f"Cannot write into {out}: {reason(error)}.") from error
-
-
-def _write_json(path: Path, data: dict) -> None:
-    from editing.faces.saving import write_atomically
-
-    try:
-        write_atomically(path, (json.dumps(data, indent=1) + "\n").encode())
-    except PhotoError as error:
-        raise WplusError(str(error)) from error
-
-
-def _since(started: float) -> float:
-    return round(time.monotonic() - started, 2)
+        yield from crew.together(works, workers)
+    finally:
+        workers.close()
 
 
 def main(args: Sequence[str] | None = None, prog: str = "python -m editing.batch") -> None:

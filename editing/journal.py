@@ -1,52 +1,50 @@
-"""What a batch remembers of its results, so that a run that was killed goes on where it stopped."""
+"""What a batch remembers of its results, so that a run that was killed goes on where it stopped.
+
+One process writes it, whoever does the work: see `editing.batching.desk`.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from stylegan2.errors import PhotoError
-
-if TYPE_CHECKING:
-    from editing.batch import Job
 
 
 class Journal:
     """One JSON line per result, appended and synced just before the rename that puts the result in place.
 
-    A result counts as done when its line has this run's key, the photo's sha256 is still the same and the
-    file in place has the sha256 of the line.  A line that a kill cut short is ignored.
+    A result counts as done when the file in its place has the sha256 of a line with its key (`run_key`), its photo's
+    name and sha256.  A line that a kill cut short is ignored.
     """
 
-    def __init__(self, folder: Path, key: str) -> None:
-        self.folder, self.path, self.key = folder, folder / "journal.jsonl", key
-        lines = list(_read_lines(self.path))
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        lines = list(_read_lines(path))
         self.made = {line["sha256"] for line in lines}
-        self.done = {line["photo"]: line for line in lines if line.get("key") == key}
+        self.done = {(line.get("key"), line["photo"], line["photo_sha256"], line["sha256"]) for line in lines}
 
-    def is_done(self, job: Job, photo_sha256: str) -> bool:
-        line = self.done.get(job.name)
-        if line is None or line["photo_sha256"] != photo_sha256 or not job.target.is_file():
-            return False
-        return file_sha256(job.target) == line["sha256"]
+    def is_done(self, key: str, photo: str, photo_sha256: str, target: Path) -> bool:
+        return target.is_file() and (key, photo, photo_sha256, file_sha256(target)) in self.done
 
-    def refuse_strange(self, job: Job) -> None:
+    def refuse_strange(self, target: Path) -> None:
         """PhotoError if a file lies at the target that no batch into this folder has made."""
-        if job.target.exists() and (not job.target.is_file() or file_sha256(job.target) not in self.made):
-            raise PhotoError(f"{job.target} exists and is not from this batch: move it, or choose another --out.")
+        if target.exists() and (not target.is_file() or file_sha256(target) not in self.made):
+            raise PhotoError(f"{target} exists and is not from this batch: move it, or choose another --out.")
 
-    def add(self, job: Job, photo_sha256: str, finished: Path) -> None:
-        line = {"key": self.key, "photo": job.name, "photo_sha256": photo_sha256, "sha256": file_sha256(finished)}
+    def add(self, key: str, photo: str, photo_sha256: str, sha256: str, output: str) -> None:
+        """Remember a result, on the disk when this returns.  output: its file name, for people."""
+        line = {"key": key, "photo": photo, "photo_sha256": photo_sha256, "sha256": sha256, "output": output}
         with open(self.path, "a", encoding="utf-8") as stream:
             stream.write("\n" + json.dumps(line) + "\n")  # its own line even after one that was cut short
             stream.flush()
             os.fsync(stream.fileno())
-        self.done[job.name] = line
-        self.made.add(line["sha256"])
+        self.done.add((key, photo, photo_sha256, sha256))
+        self.made.add(sha256)
 
 
 def _read_lines(path: Path) -> Iterable[dict]:
@@ -63,8 +61,8 @@ def _read_lines(path: Path) -> Iterable[dict]:
             yield line
 
 
-def run_key(recipe, settings: dict) -> str:
-    """A hash of everything that decides what a result looks like."""
+def run_key(recipe: Any, settings: Mapping[str, Any]) -> str:
+    """A hash of everything that decides what a result looks like.  (Not the thread count: that only rounds.)"""
     facts = {"recipe": json.loads(recipe.model_dump_json()), "settings": {k: str(v) for k, v in settings.items()}}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 

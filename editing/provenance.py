@@ -49,11 +49,17 @@ def save(
     changed: False for a picture that a recipe left untouched: a photo stays a photo and gets no source type, a
     picture that came with the mark of a trained model, ours or anybody's, keeps a mark.
     """
-    packet = xmp(recipe) if changed or is_marked(photo) else None
-    path = photos.save(photo, path, text={TEXT_KEY: recipe.model_dump_json()}, xmp=packet)
+    path = Path(path)
+    write_atomically(path, encode(photo, path.suffix.lower(), recipe, changed))
     if sidecar:
         write_atomically(sidecar_path(path), (recipe.to_json() + "\n").encode())
     return path
+
+
+def encode(photo: photos.Photo, suffix: str, recipe: Recipe, changed: bool = True) -> bytes:
+    """The bytes of the picture that `save` writes, in the format of a suffix ('.png')."""
+    packet = xmp(recipe) if changed or is_marked(photo) else None
+    return photos.encode(photo, suffix, text={TEXT_KEY: recipe.model_dump_json()}, xmp=packet)
 
 
 def is_marked(photo: photos.Photo) -> bool:

@@ -106,6 +106,11 @@ class Inversion:
 
     def save(self, path: str | os.PathLike) -> Path:
         """Write one safetensors file, atomically, readable by its owner only.  Raises WplusError (disk full ...)."""
+        write_atomically(path, self.to_bytes(), mode=0o600)
+        return Path(path)
+
+    def to_bytes(self) -> bytes:
+        """What `save` writes, for whoever writes it elsewhere."""
         from safetensors.torch import save
 
         tensors, deltas = {"ws": self.ws.float()}, {}
@@ -122,9 +127,7 @@ class Inversion:
         apart = {  # a copy of each: safetensors refuses tensors that share memory, as ws and a feature's base_ws do
             name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()
         }
-        content = save(apart, {"wplus": json.dumps(facts)})
-        write_atomically(path, content, mode=0o600)
-        return Path(path)
+        return save(apart, {"wplus": json.dumps(facts)})
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Inversion:

@@ -93,3 +93,12 @@ def write_photo(path, seed=0, size=96):
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = np.random.default_rng(seed).integers(60, 190, (size, size, 3), dtype=np.uint8)
     return photos.save(photos.from_rgb(rows), path)
+
+
+def make_editor(catalogue=None, device="cpu"):
+    """What `editing.batching.work.make_editor` makes, of toys; a worker process can be told to call it."""
+    from editing import directions as real
+    from editing import session
+
+    real.apply = fake_apply
+    return session.Editor(FakeGenerator(), catalogue=catalogue or CATALOGUE, strategies=STRATEGIES)

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 from editing import batch, provenance, session
+from editing.batching import desk, planning
 from editing.faces import photo as photos
+from editing.types import Recipe
 from stylegan2.errors import UsageError
 from tests.editing.fakes import write_photo
 
@@ -38,7 +40,7 @@ def go(command, album, out, *args):
 
 def files(folder: Path) -> dict[str, tuple[bytes, int]]:
     """Every visible result: its bytes and when it was written."""
-    found = (path for path in folder.rglob("*") if path.is_file() and batch.STATE not in path.parts)
+    found = (path for path in folder.rglob("*") if path.is_file() and desk.STATE not in path.parts)
     return {str(p.relative_to(folder)): (p.read_bytes(), p.stat().st_mtime_ns) for p in found}
 
 
@@ -99,7 +101,7 @@ def test_only_what_changed_is_done_again(command, toy, album, tmp_path):
 
 def test_reports_and_journals_hold_nothing_of_a_face(command, toy, album, tmp_path):
     go(command, album, tmp_path / "out")
-    for path in (tmp_path / "out" / "report.json", tmp_path / "out" / batch.STATE / "journal.jsonl"):
+    for path in (tmp_path / "out" / "report.json", tmp_path / "out" / desk.STATE / "journal.jsonl"):
         text = path.read_text()
         assert not any(word in text for word in ('"ws"', "quad", "landmarks", "descriptor"))
     assert not list((tmp_path / "out").rglob("*.inversion"))
@@ -147,13 +149,13 @@ def test_names_that_would_collide_are_kept_apart(tmp_path):
     for name in ("a.png", "a.jpg", "b.gif", "B.bmp", "c.heic"):
         (tmp_path / "in").mkdir(exist_ok=True)
         (tmp_path / "in" / name).write_bytes(b"any")
-    jobs = batch.plan_jobs(tmp_path / "in", tmp_path / "out", "png")
-    names = [job.target.name for job in jobs]
-    assert len({name.lower() for name in names}) == len(jobs) == 5
+    places = planning.find_places(tmp_path / "in", tmp_path / "out", "png")
+    names = [place.target.name for place in places]
+    assert len({name.lower() for name in names}) == len(places) == 5
     assert {"a.png", "a.jpg.png", "c.png"} <= set(names)
     (tmp_path / "in" / "a.jpg.png").write_bytes(b"any")
     with pytest.raises(UsageError, match="2 photos would become"):
-        batch.plan_jobs(tmp_path / "in", tmp_path / "out", "png")
+        planning.plan_jobs(planning.find_places(tmp_path / "in", tmp_path / "out", "png"), Recipe())
 
 
 @pytest.mark.parametrize(
@@ -199,8 +201,8 @@ def test_a_full_disk_stops_the_run_in_one_line(command, toy, album, tmp_path, mo
 
 
 def test_two_batches_into_one_folder(album, tmp_path):
-    first = batch.working_folder(tmp_path / "out")
-    second = batch.working_folder(tmp_path / "out")
+    first = desk.working_folder(tmp_path / "out")
+    second = desk.working_folder(tmp_path / "out")
     with first, pytest.raises(UsageError, match="Another batch"), second:
         pass
 
@@ -209,6 +211,9 @@ SLOW_BATCH = """
 import json, sys, time
 from pathlib import Path
 from editing import batch, directions, session
+from editing.batching import planning
+from editing.batching.work import Setup
+from editing.steps import pin
 from tests.editing import fakes
 directions.apply = fakes.fake_apply
 log = Path(sys.argv[3])
@@ -221,9 +226,10 @@ def slow(generator, image, **options):
 
 from editing.types import Recipe
 editor = session.Editor(fakes.FakeGenerator(), catalogue=fakes.CATALOGUE, strategies={'fake': slow})
-jobs = batch.plan_jobs(Path(sys.argv[1]), Path(sys.argv[2]))
-recipe = session.pin(Recipe.from_strengths({'smile': 2}), fakes.CATALOGUE)
-report = batch.run(jobs, Path(sys.argv[2]), recipe, editor, {'method': 'fake', 'seed': 0, 'aligned': True})
+recipe = pin(Recipe.from_strengths({'smile': 2}), fakes.CATALOGUE)
+jobs = planning.plan_jobs(planning.find_places(Path(sys.argv[1]), Path(sys.argv[2])), recipe)
+setup = Setup(lambda: editor, {'method': 'fake', 'seed': 0, 'aligned': True})
+report = batch.run(jobs, Path(sys.argv[2]), recipe, setup)
 print(json.dumps(report))
 """
 
@@ -255,13 +261,13 @@ def test_kill_minus_nine_loses_nothing_and_redoes_nothing(tmp_path):
     after = files(out)
     assert {name: after[name] for name in survived} == survived
     assert {name for name in after if name.endswith(".png")} == {f"{index}.png" for index in range(8)}
-    assert not list(out.rglob("*.part")) and not list((out / batch.STATE).glob("*finished*"))
+    assert not list(out.rglob("*.part")) and not list((out / desk.STATE).glob("*finished*"))
 
 
 def test_a_journal_line_cut_short_only_costs_its_own_photo(command, toy, album, tmp_path):
     out = tmp_path / "out"
     go(command, album, out)
-    journal = out / batch.STATE / "journal.jsonl"
+    journal = out / desk.STATE / "journal.jsonl"
     lines = journal.read_text().rstrip().splitlines()
     journal.write_text("\n".join(lines[:-1]) + "\n" + lines[-1][: len(lines[-1]) // 2])
     (out / "sub" / "deep" / "c.png").unlink()  # as if the kill came before the rename
