@@ -26,6 +26,7 @@ MAX_FRAMES, VIDEO = 1500, ".mp4"
 
 app = console.app("Change a face and put it back into its photo.")
 
+Disentangle = Annotated[bool, typer.Option("--disentangle", help="--set moves as little else as possible.")]
 GeneratorFile = Annotated[Path | None, typer.Option("--generator", help="Another generator, a checkpoint file.")]
 
 
@@ -33,7 +34,8 @@ GeneratorFile = Annotated[Path | None, typer.Option("--generator", help="Another
 def edit(
     img: Annotated[Path | None, typer.Option("--img", help="The photo.")] = None,
     inversion: Annotated[Path | None, typer.Option(help="An inversion made before; add --img to paste back.")] = None,
-    sets: Annotated[list[str] | None, typer.Option("--set", help="name=strength; may be repeated.")] = None,
+    sets: Annotated[list[str] | None, typer.Option("--set", help="name=strength or name=strength@region.")] = None,
+    mask: Annotated[Path | None, typer.Option(help="A picture, white where '@mask' edits, black elsewhere.")] = None,
     recipe: Annotated[Path | None, typer.Option(help="A recipe, or a picture that has one inside.")] = None,
     strip: Annotated[list[str] | None, typer.Option(help="name=from:to:step, e.g. smile=-2:2:1; repeatable.")] = None,
     grid: Annotated[list[str] | None, typer.Option(help="Two ranges: smile=-2:2:1,age=-3:3:3; repeatable.")] = None,
@@ -42,6 +44,7 @@ def edit(
     out: Annotated[Path, typer.Option(help="Folder for the results, or the file name of the edited picture.")] = Path(
         "out"
     ),
+    disentangle: Disentangle = False,
     crop: Annotated[bool, typer.Option("--crop", help="Write the edited crop, not the whole photo.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Invert again even if --out has an inversion.")] = False,
     transfer: Annotated[bool, typer.Option("--transfer", help="Draw an inversion of a sister generator.")] = False,
@@ -59,19 +62,22 @@ def edit(
     as_json: inverting.AsJson = False,
 ) -> None:
     """Edit a face along named directions."""
+    from editing import regions, session
+
     if listing:
         print(list_edits(as_json, directions))
         return
-    plan = make_plan(sets, recipe, strip, grid, face, film)
+    own = regions.read(mask) if mask else None
+    plan = make_plan(sets, recipe, strip, grid, face, film, regions.named(own) if mask else None, disentangle)
     if img is None and inversion is None:
         raise UsageError("Give a photo with --img, or an inversion with --inversion.")
     tune_allocator()
-    from editing import session
-
     place = inverting.check_device(device)
     catalogue = session.load_catalogue(directions)
     editor = session.Editor(load_generator(generator, place), catalogue=catalogue, device=place)
-    check_names(plan, editor.catalogue)
+    if own is not None:
+        editor.masks[regions.named(own)] = own
+    check_names(plan, editor)
     for warning in beyond_safe(plan, editor.catalogue):
         print(warning, file=sys.stderr)
     folder, filename = split_out(out, img or inversion, "crop" if crop or img is None else "photo", plan.face)
@@ -104,16 +110,20 @@ class Plan:
     videos: tuple[Range, ...] = ()
 
 
-def make_plan(sets, recipe_path, strips, grids, face: int | None, films=None) -> Plan:
-    """The options as a Plan; every mistake in them is a UsageError before anything slow starts."""
+def make_plan(sets, recipe_path, strips, grids, face: int | None, films=None, mask: str | None = None,
+              disentangle: bool = False) -> Plan:  # fmt: skip
+    """The options as a Plan; every mistake in them is a UsageError before anything slow starts.
+
+    mask: the region that '@mask' stands for.
+    """
     from editing import provenance
-    from editing.types import Recipe, latent_step
+    from editing.types import Recipe
 
     recipe = provenance.load_recipe(recipe_path) if recipe_path else Recipe()
     if face is not None:
         recipe = recipe.model_copy(update={"steps": tuple(s.model_copy(update={"face": face}) for s in recipe.steps)})
     chosen = face if face is not None else next((step.face for step in recipe.steps), 0)
-    recipe = recipe.then(*(latent_step(name, value, chosen) for name, value in parse_sets(sets or ()).items()))
+    recipe = recipe.then(*parse_sets(sets or (), chosen, mask, disentangle))
     sheets = [(parse_range(text),) for text in strips or ()] + [parse_grid(text) for text in grids or ()]
     if not (sets or recipe_path or sheets or films):
         raise UsageError(
@@ -127,20 +137,26 @@ def make_plan(sets, recipe_path, strips, grids, face: int | None, films=None) ->
     return Plan(recipe, tuple(sheets), chosen, bool(sets or recipe_path), videos)
 
 
-def parse_sets(texts: Iterable[str]) -> dict[str, float]:
-    """['smile=2', 'age=-3'] -> {'smile': 2.0, 'age': -3.0}"""
-    from editing.types import finite
+def parse_sets(texts: Iterable[str], face: int = 0, mask: str | None = None, disentangle: bool = False) -> list:
+    """['smile=2', 'lip_red=3@lips'] -> Steps; '@mask' is the region `mask`, the name of the picture that was given."""
+    from editing.types import finite, latent_step
 
-    strengths: dict[str, float] = {}
+    steps = []
     for text in texts:
-        name, equals, value = text.partition("=")
-        name = name.strip()
-        if not equals or not name:
-            raise UsageError(f"--set takes name=strength, for example smile=2; not '{text}'.")
-        if name in strengths:
+        name, equals, value = (part.strip() for part in text.partition("="))
+        value, _, region = (part.strip() for part in value.partition("@"))
+        if not equals or not name or text.rstrip().endswith("@"):
+            raise UsageError(f"--set takes name=strength, for example smile=2, or smile=2@mouth; not '{text}'.")
+        if region == "mask" and mask is None:
+            raise UsageError(f"--set {text} needs the mask: give its picture with --mask.")
+        step = latent_step(name, finite(value, name), face)
+        parameters = step.parameters | ({"disentangle": True} if disentangle else {})
+        where = mask if region == "mask" else region or None
+        step = step.model_copy(update={"region": where, "parameters": parameters})
+        if any((step.region, name) == (other.region, other.parameters["name"]) for other in steps):
             raise UsageError(f"--set {name} is given twice.")
-        strengths[name] = finite(value, name)
-    return strengths
+        steps.append(step)
+    return steps
 
 
 def parse_range(text: str, most: int = MAX_CELLS) -> Range:
@@ -171,16 +187,17 @@ def parse_grid(text: str) -> tuple[Range, Range]:
     return across, down
 
 
-def check_names(plan: Plan, catalogue) -> None:
-    """Refuse unknown edits (UsageError with the nearest name)."""
-    from editing import session
+def check_names(plan: Plan, editor) -> None:
+    """Refuse unknown edits and regions (UsageError with the nearest name)."""
+    from editing.steps import direction, pin
 
-    session.pin(plan.recipe, catalogue)
+    catalogue = editor.catalogue
+    pin(plan.recipe, catalogue, editor.masks)
     for sheet in plan.sheets:
         for part in sheet:
-            session.direction(catalogue, part.name)
+            direction(catalogue, part.name)
     for part in plan.videos:
-        session.direction(catalogue, part.name)
+        direction(catalogue, part.name)
 
 
 def beyond_safe(plan: Plan, catalogue) -> list[str]:

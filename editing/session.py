@@ -12,7 +12,6 @@ the batch runner and the user interface all go through here, so they give the sa
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,15 +22,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from editing import regions
 from editing.faces import align, detect, paste
 from editing.faces import photo as photos
-from editing.types import Edit, Inversion, Recipe, Scene, Step, generator_sha256
+from editing.steps import Catalogue, Layer, layers, pin, restyled
+from editing.types import Edit, Inversion, Recipe, Scene, generator_sha256
 from stylegan2 import console, engine
 from stylegan2.allocator import tune_allocator
 from stylegan2.errors import InversionError, UsageError
 from stylegan2.generator import Features, Generator
 
-Catalogue = Mapping[str, Any]  # name -> Direction (editing.directions)
 Progress = Callable[..., Any]
 
 
@@ -78,79 +78,7 @@ def find(photo: photos.Photo, resolution: int, face: int = 0, detector: str = "a
     return Target(quad, landmarks, to_tensor(align.crop(photo.rgb, quad, resolution)))
 
 
-# ---------------------------------------------------------------------------------------------- steps
-
-
-def direction(catalogue: Catalogue, name: str) -> Any:
-    """The named direction.  UsageError, with the nearest name, if there is none."""
-    if name not in catalogue:
-        raise UsageError(console.unknown("edits", name, catalogue))
-    return catalogue[name]
-
-
-def direction_sha256(chosen: Any) -> str:
-    """The identity of a direction: sha256 over its rows and its float32 vector, whatever file it came from."""
-    vector = torch.as_tensor(chosen.vector).detach().cpu().float().contiguous()
-    facts = f"{tuple(chosen.rows)} {tuple(vector.shape)} ".encode()
-    return hashlib.sha256(facts + vector.numpy().tobytes()).hexdigest()
-
-
-def latent(inversion: Inversion, step: Step, catalogue: Catalogue) -> Inversion:
-    """ws + strength * direction, on the rows that the direction names."""
-    from editing import directions
-
-    name = str(step.parameters.get("name", ""))
-    checked_sha256(step, catalogue)
-    return replace(inversion, ws=directions.apply(inversion.ws, direction(catalogue, name), step.strength))
-
-
-def checked_sha256(step: Step, catalogue: Catalogue) -> str:
-    """The sha256 of a latent step's direction.  UsageError if the step was pinned to another one."""
-    name = str(step.parameters.get("name", ""))
-    found = direction_sha256(direction(catalogue, name))
-    if step.direction_sha256 not in ("", found):
-        raise UsageError(
-            f"This recipe was made with another version of '{name}': "
-            "remove its direction_sha256 to use the one that is here."
-        )
-    return found
-
-
-OPS: dict[str, Callable[[Inversion, Step, Catalogue], Inversion]] = {"latent": latent}
-
-
-def apply_step(inversion: Inversion, step: Step, catalogue: Catalogue) -> Inversion:
-    """One step on one face.  A step of strength 0 returns the inversion itself."""
-    if step.op not in OPS:
-        raise UsageError(console.unknown("operations", step.op, OPS))
-    return inversion if step.strength == 0 else OPS[step.op](inversion, step, catalogue)
-
-
-def apply(scene: Scene, step: Step, catalogue: Catalogue) -> Scene:
-    """One step on the face that it names.  UsageError if that face has not been inverted."""
-    if step.face not in scene.inversions:
-        raise UsageError(f"Face {step.face} of this photo has not been inverted.")
-    return scene.with_inversion(step.face, apply_step(scene.inversions[step.face], step, catalogue))
-
-
-def pin(recipe: Recipe, catalogue: Catalogue) -> Recipe:
-    """The recipe with the sha256 of every direction it uses.
-
-    UsageError, before anything slow starts, for operations and names that do not exist and for other versions.
-    """
-
-    def pinned(step: Step) -> Step:
-        if step.op not in OPS:
-            raise UsageError(console.unknown("operations", step.op, OPS))
-        if step.region is not None:
-            raise UsageError(
-                f"This recipe limits '{step.op}' to the region '{step.region}', which this version cannot do."
-            )
-        if step.op != "latent":
-            return step
-        return step.model_copy(update={"direction_sha256": checked_sha256(step, catalogue)})
-
-    return recipe.model_copy(update={"steps": tuple(map(pinned, recipe.steps))})
+# -------------------------------------------------------------------------------------------- drawing
 
 
 def synthesise(generator: Generator, inversion: Inversion) -> Tensor:
@@ -160,9 +88,19 @@ def synthesise(generator: Generator, inversion: Inversion) -> Tensor:
     return render(generator, inversion)
 
 
+def composed(generator: Generator, stack: Sequence[Layer], bottom: Tensor, inside: Sequence[np.ndarray]) -> Tensor:
+    """The picture `bottom` of the first layer under the others, each within its mask (S, S)."""
+    picture = bottom
+    for layer, mask in zip(stack[1:], inside, strict=True):
+        m = torch.from_numpy(mask).to(picture)
+        picture = torch.lerp(picture, regions.mixed(generator, stack[0].inversion, layer.inversion, mask), m)
+    return picture
+
+
 def without(inversion: Inversion, features: Features) -> Inversion:
-    """The inversion less these feature edits; what a step put there stays."""
-    kept = {name: edit for name, edit in (inversion.features or {}).items() if features.get(name) is not edit}
+    """The inversion less these feature edits, faded by a step or not; what a step put there stays."""
+    gone = {name: edit.residual for name, edit in features.items()}
+    kept = {name: edit for name, edit in (inversion.features or {}).items() if gone.get(name) is not edit.residual}
     return replace(inversion, features=kept or None)
 
 
@@ -191,6 +129,7 @@ class Editor:
         self.scene: Scene | None = None
         self.targets: dict[int, Target] = {}
         self._reconstructions: dict[int, Tensor] = {}
+        self.masks: dict[str, np.ndarray] = {}
 
     @property
     def generator(self) -> Generator:
@@ -310,7 +249,7 @@ class Editor:
         if not isinstance(edits, Recipe):
             first = next(iter(self.scene.inversions), 0) if self.scene else 0
             edits = Recipe.from_strengths(edits, first if face is None else face)
-        return pin(edits, self.catalogue).about(self.inversion(face))
+        return pin(edits, self.catalogue, self.masks).about(self.inversion(face))
 
     def reconstruction(self, face: int | None = None) -> Tensor:
         """What the inversion renders without any edit, (1, 3, R, R); rendered once."""
@@ -321,19 +260,34 @@ class Editor:
         return self._reconstructions[face]
 
     def render(self, edits: Recipe | Mapping[str, float], face: int | None = None) -> Tensor:
-        """The edited crop of one face (default: the first), (1, 3, R, R) in about [-1, 1]: one pass."""
-        inversion = self.inversion(face)
+        """The edited crop of one face (default: the first), (1, 3, R, R) in about [-1, 1]: a pass for every region."""
+        self.inversion(face)
         face = next(iter(self.scene.inversions)) if face is None else face
-        edited = self._edited(self.recipe(edits, face), face)
-        return self.reconstruction(face) if edited is inversion else synthesise(self.generator, edited)
+        stack = self._layers(self.recipe(edits, face), face)
+        bottom = self._draw(stack[0].inversion, face)
+        return composed(self.generator, stack, bottom, self._masks(stack, bottom, face))
 
-    def _edited(self, recipe: Recipe, face: int) -> Inversion:
-        """The face's inversion after the steps that name it; the same object if none does."""
-        edited = self.inversion(face)
-        for step in recipe.steps:
-            if step.face == face:
-                edited = apply_step(edited, step, self.catalogue)
-        return edited
+    def _draw(self, inversion: Inversion, face: int) -> Tensor:
+        unedited = inversion is self.inversion(face)
+        return self.reconstruction(face) if unedited else synthesise(self.generator, inversion)
+
+    def _layers(self, recipe: Recipe, face: int) -> list[Layer]:
+        """The face's layers after the steps that name it; a first one that no step changed is its own inversion."""
+        steps = [step for step in recipe.steps if step.face == face]
+        found = layers(self.inversion(face), steps, self.catalogue)
+        return [restyled(self.generator, layer, steps, self.catalogue) for layer in found]
+
+    def _masks(self, stack: Sequence[Layer], bottom: Tensor, face: int) -> list[np.ndarray]:
+        """The mask (S, S) of every layer above the first, whose picture is `bottom`."""
+        if len(stack) == 1:
+            return []
+        before, photo, target = to_rgb(bottom), self.scene.photo, self.targets.get(face)
+        place = (photo and photo.size, target and target.quad, len(before))
+        own = {name: regions.over_crop(mask, *place) for name, mask in self.masks.items()}
+        pictures = (to_rgb(synthesise(self.generator, layer.inversion)) for layer in stack[1:])
+        return [
+            regions.mask(layer.region, before, after, own) for layer, after in zip(stack[1:], pictures, strict=True)
+        ]
 
     def edit(self, edits: Recipe | Mapping[str, float], **paste_options: Any) -> Edit:
         """Edit every face that the recipe names and put each back into the photo.
@@ -348,22 +302,33 @@ class Editor:
         photo = self.scene.photo
         for face, crop in crops.items():
             if photo is not None and crop is not self.reconstruction(face):
-                photo = self._paste(photo, face, crop, self._edited(recipe, face), paste_options)
+                photo = self._paste(photo, face, crop, self._layers(recipe, face), paste_options)
         return Edit(photo, crops[first], recipe, changed=not recipe.is_identity)
 
-    def _paste(self, photo: photos.Photo, face: int, crop: Tensor, edited: Inversion,
+    def _paste(self, photo: photos.Photo, face: int, crop: Tensor, stack: list[Layer],
                options: dict[str, Any]) -> photos.Photo:  # fmt: skip
         """The crop's difference from the reconstruction goes into the photo.
 
         Both are drawn again without the inversion's own feature residual: it fades where the edit is, and that
         is no part of the edit.  What it stands for, the photo's own detail, `paste` moves in the photo itself.
         """
-        target, pair, own = self.targets[face], (self.reconstruction(face), crop), self.inversion(face).features
+        target, own, inversion = self.targets[face], self.inversion(face).features, self.inversion(face)
+        inside = self._masks(stack, self._draw(stack[0].inversion, face), face)
+        if stack[0].inversion is inversion:  # nothing is edited outside the regions
+            options = {**options, "region": np.max(inside, 0)}
+        before, after = self.reconstruction(face), crop
         if own:
-            bare = (without(inversion, own) for inversion in (self.inversion(face), edited))
-            pair = tuple(synthesise(self.generator, inversion) for inversion in bare)
-        before, after = map(to_rgb, pair)
-        return paste.paste(photo, target.quad, after, before, landmarks=target.landmarks, **options).photo
+            bare = [Layer(layer.region, without(layer.inversion, own)) for layer in stack]
+            before = synthesise(self.generator, without(inversion, own))
+            bottom = before if stack[0].inversion is inversion else synthesise(self.generator, bare[0].inversion)
+            after = composed(self.generator, bare, bottom, inside)
+        pictures = to_rgb(after), to_rgb(before)
+        pasted = paste.paste(photo, target.quad, *pictures, landmarks=target.landmarks, **options).photo
+        drawn = [self.masks.get(layer.region) for layer in stack[1:]]
+        if "region" in options and all(mask is not None and mask.shape[::-1] == photo.size for mask in drawn):
+            outside = np.max(drawn, 0) == 0  # cutting a mask to the crop and back has blurred its rim
+            pasted.samples[outside] = photo.samples[outside]
+        return pasted
 
 
 def load_catalogue(files: Sequence[Path] | None = None) -> Catalogue:

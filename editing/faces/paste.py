@@ -27,6 +27,7 @@ from editing.faces.photo import Photo
 
 _WORKING = 256  # size at which motion is measured
 _RIM = 0.98  # the mask ends at this part of the way to the crop's border
+_AT_BORDER = 0.1  # `feather` of an edit with a region of its own, which may reach the crop's border
 _CHANGED = (0.6 / 255, 2.5 / 255)  # mean change of a neighbourhood: below the first nothing, above the second all
 _AWAY = 6.0  # outside the head the change has to be this many times larger
 _HEAD = (1.0, 1.3)  # where the head ends, in units of its outline
@@ -82,7 +83,8 @@ def paste(
 
     quad (4, 2): the crop's corners in the photo; edited, reconstruction (S, S, 3) sRGB, uint8 or float in [0, 1];
     landmarks (68, 2) in photo pixels: where the head is, else where alignment puts it;
-    region (S, S) in [0, 1] limits the edit; feather: width of the soft rim as a part of half the crop;
+    region (S, S) in [0, 1] limits the edit, which then counts outside the head too; feather: width of the soft rim as a
+    part of half the crop, where the photo goes on outside it;
     match_colour: new content takes the photo's colours; detail: the photo's own fine detail is kept.
     With edited equal to reconstruction the very same photo comes back.
     """
@@ -97,7 +99,12 @@ def paste(
     size, working = len(edited), min(len(edited), _WORKING)
     small = flow(resize(reconstruction, working), resize(edited, working)) * np.float32(size / working)
     f = resize(small, size)
-    mask = soft_mask(original, edited, reconstruction, f, _head(quad, landmarks), feather)
+    head = _head(quad, landmarks) if region is None else None
+    if np.allclose(quad, align.border(photo.rgb)):
+        feather = 0.0
+    elif region is not None:
+        feather = min(feather, _AT_BORDER)
+    mask = soft_mask(original, edited, reconstruction, f, head, feather)
     if region is not None:
         mask = mask * resize(np.clip(np.asarray(region, np.float32), 0, 1)[..., None], size)[..., 0]
     plan = _plan(original, edited, reconstruction, f, mask, match_colour, detail)
@@ -119,18 +126,23 @@ def _smoothstep(x: np.ndarray, low, high) -> np.ndarray:
 
 
 def soft_mask(original, edited, reconstruction, f, head, feather: float) -> np.ndarray:
-    """(S, S) float32 in [0, 1]: 1 where the edit counts, exactly 0 near the border and where nothing changed.
+    """(S, S) float32 in [0, 1]: 1 where the edit counts, exactly 0 where nothing changed and, with a feather, near the
+    border.
 
     Outside the head, before and after the edit, a change counts only where it is plain and the reconstruction
-    faithful: a generator redraws the background with every edit, and the photo's own is better.
+    faithful: a generator redraws the background with every edit, and the photo's own is better.  head None: everywhere
+    is inside, for an edit that is limited otherwise.
     """
     size = len(edited)
     axis = (np.arange(size, dtype=np.float32) + 0.5) / size * 2 - 1
     u, v = np.meshgrid(axis, axis)
-    window = 1 - _smoothstep((u**6 + v**6) ** (1 / 6), _RIM - feather, _RIM)
-    drift = _wide_blur(f, size / 12) * (2 / size)
-    distance = np.minimum(_distance(u, v, head), _distance(u + drift[..., 0], v + drift[..., 1], head))
-    outside = _smoothstep(distance, *_HEAD)
+    window = 1 - _smoothstep((u**6 + v**6) ** (1 / 6), _RIM - feather, _RIM) if feather else np.ones_like(u)
+    if head is None:
+        outside = np.zeros((size, size), np.float32)
+    else:
+        drift = _wide_blur(f, size / 12) * (2 / size)
+        distance = np.minimum(_distance(u, v, head), _distance(u + drift[..., 0], v + drift[..., 1], head))
+        outside = _smoothstep(distance, *_HEAD)
     near = _wide_blur(np.abs(edited - reconstruction).mean(-1, keepdims=True), size / 36)[..., 0]
     scale = 1 + (_AWAY - 1) * outside
     gate = _smoothstep(near, _CHANGED[0] * scale, _CHANGED[1] * scale)

@@ -28,7 +28,7 @@ from editing.faces.metadata import clean_exif, orientation, upright
 from editing.faces.saving import encode, reason, save, write_atomically
 from stylegan2.errors import PhotoError
 
-__all__ = ["MAX_PIXELS", "Photo", "encode", "from_rgb", "load", "save", "write_atomically"]
+__all__ = ["MAX_PIXELS", "Photo", "decode", "encode", "from_rgb", "load", "read", "save", "write_atomically"]
 
 MAX_PIXELS = 200_000_000
 _BITS_TAG = 258
@@ -93,7 +93,13 @@ def from_rgb(rgb: np.ndarray, path: Path | None = None) -> Photo:
 def load(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> Photo:
     """The photo in a file.  Raises PhotoError with one sentence for anything that cannot be read."""
     path = Path(path)
-    data = _read(path)
+    return decode(read(path), path, max_pixels)
+
+
+def decode(data: bytes, path: Path, max_pixels: int = MAX_PIXELS) -> Photo:
+    """The photo in a file's bytes; `path` names it.  PhotoError as `load`."""
+    if not data:
+        raise PhotoError(f"{path.name} is empty.")
     with _pillow_quiet():
         try:
             picture = _open(data)
@@ -115,22 +121,20 @@ def load(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> Photo:
             raise PhotoError(f"{path.name} is damaged or cut short: it cannot be decoded.") from None
 
 
-def _read(path: Path) -> bytes:
+def read(path: Path) -> bytes:
+    """A picture file's bytes, unread.  PhotoError in one sentence."""
     try:
         if path.is_dir():
             raise PhotoError(f"{path} is a folder, not a picture.")
         if path.exists() and not path.is_file():
             raise PhotoError(f"{path} is not a regular file.")
-        data = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError:
         raise PhotoError(f"No such file: {path}.") from None
     except PermissionError:
         raise PhotoError(f"No permission to read {path}.") from None
     except (OSError, ValueError) as error:
         raise PhotoError(f"Cannot read {path}: {reason(error)}.") from None
-    if not data:
-        raise PhotoError(f"{path.name} is empty.")
-    return data
 
 
 @contextlib.contextmanager

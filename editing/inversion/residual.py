@@ -38,10 +38,15 @@ RANK = 64  # maps that are kept
 SEEN = Weights(pixel=1.0, perceptual=0.0, identity=0.0, scales=(1024, 256, 64))  # with more it draws what networks like
 
 
-def gate(generator: Generator, base_ws: Tensor, ws: Tensor) -> Tensor:
-    """base_ws (1 or B, num_ws, w_dim), ws (B, num_ws, w_dim) -> (B, 1, h, w): 1 where a residual stays, 0 where not."""
+def gate(generator: Generator, base_ws: Tensor, ws: Tensor, base_deltas: Deltas | None = None,
+         deltas: Deltas | None = None) -> Tensor:  # fmt: skip
+    """base_ws (1 or B, num_ws, w_dim), ws (B, num_ws, w_dim) -> (B, 1, h, w): 1 where a residual stays, 0 where not.
+
+    Weight offsets are given where an edit changes them, too.
+    """
     with torch.no_grad():
-        before, after = (generator.synthesis(code, until=stage(generator, 16)) for code in (base_ws, ws))
+        codes = ((base_ws, base_deltas), (ws, deltas))
+        before, after = (generator.synthesis(*code, until=stage(generator, 16)) for code in codes)
         change = (after - before).abs().mean(1, keepdim=True) / before.abs().mean((1, 2, 3), keepdim=True)
         change = F.avg_pool2d(F.max_pool2d(change, 3, 1, 1), 3, 1, 1, count_include_pad=False)
         return torch.exp(-((change / STILL) ** 2))

@@ -1,0 +1,143 @@
+"""Steps: what is done to a face, before anything is drawn.
+
+A step of a recipe names an edit, its strength and perhaps a region; here it becomes a change of the inversion.  Steps
+of one region make a layer, which `editing.session` draws and mixes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from editing import regions
+from editing.types import Inversion, Recipe, Scene, Step
+from stylegan2 import console
+from stylegan2.errors import UsageError
+from stylegan2.generator import Generator
+
+Catalogue = Mapping[str, Any]  # name -> Direction (editing.directions)
+
+
+def direction(catalogue: Catalogue, name: str) -> Any:
+    """The named direction.  UsageError, with the nearest name, if there is none."""
+    if name not in catalogue:
+        raise UsageError(console.unknown("edits", name, catalogue))
+    return catalogue[name]
+
+
+def direction_sha256(chosen: Any) -> str:
+    """The identity of a direction: sha256 over its rows and its float32 numbers, whatever file it came from."""
+    vector, styles = torch.as_tensor(chosen.vector), getattr(chosen, "styles", None) or {}
+    digest = hashlib.sha256(f"{tuple(chosen.rows)} {tuple(vector.shape)} ".encode() + _bytes(vector))
+    for name in sorted(styles):
+        digest.update(f" {name} {tuple(styles[name].shape)} ".encode() + _bytes(styles[name]))
+    return digest.hexdigest()
+
+
+def _bytes(numbers: Tensor) -> bytes:
+    return torch.as_tensor(numbers).detach().cpu().float().contiguous().numpy().tobytes()
+
+
+def latent(inversion: Inversion, step: Step, catalogue: Catalogue) -> Inversion:
+    """ws + strength * direction, on the rows that the direction names; its changes of styles follow in `restyled`."""
+    from editing import directions
+
+    checked_sha256(step, catalogue)
+    return replace(inversion, ws=directions.apply(inversion.ws, chosen(step, catalogue), step.strength))
+
+
+def chosen(step: Step, catalogue: Catalogue) -> Any:
+    """The direction of a latent step, in its disentangled form where the step says so.  UsageError if there is none."""
+    from editing import directions
+
+    found = direction(catalogue, str(step.parameters.get("name", "")))
+    return directions.disentangled(found) if step.parameters.get("disentangle") else found
+
+
+def checked_sha256(step: Step, catalogue: Catalogue) -> str:
+    """The sha256 of a latent step's direction.  UsageError if the step was pinned to another one."""
+    name = str(step.parameters.get("name", ""))
+    found = direction_sha256(chosen(step, catalogue))
+    if step.direction_sha256 not in ("", found):
+        raise UsageError(
+            f"This recipe was made with another version of '{name}': "
+            "remove its direction_sha256 to use the one that is here."
+        )
+    return found
+
+
+OPS: dict[str, Callable[[Inversion, Step, Catalogue], Inversion]] = {"latent": latent}
+
+
+def apply_step(inversion: Inversion, step: Step, catalogue: Catalogue) -> Inversion:
+    """One step on one face.  A step of strength 0 returns the inversion itself."""
+    if step.op not in OPS:
+        raise UsageError(console.unknown("operations", step.op, OPS))
+    return inversion if step.strength == 0 else OPS[step.op](inversion, step, catalogue)
+
+
+def apply(scene: Scene, step: Step, catalogue: Catalogue) -> Scene:
+    """One step on the face that it names.  UsageError if that face has not been inverted."""
+    if step.face not in scene.inversions:
+        raise UsageError(f"Face {step.face} of this photo has not been inverted.")
+    return scene.with_inversion(step.face, apply_step(scene.inversions[step.face], step, catalogue))
+
+
+def pin(recipe: Recipe, catalogue: Catalogue, masks: regions.Masks = MappingProxyType({})) -> Recipe:
+    """The recipe with the sha256 of every direction it uses.
+
+    UsageError, before anything slow starts, for operations, names and regions that do not exist, for masks that are
+    not among these, and for other versions.
+    """
+
+    def pinned(step: Step) -> Step:
+        if step.op not in OPS:
+            raise UsageError(console.unknown("operations", step.op, OPS))
+        if step.region is not None:
+            regions.check(step.region, masks)
+        if step.op != "latent":
+            return step
+        return step.model_copy(update={"direction_sha256": checked_sha256(step, catalogue)})
+
+    return recipe.model_copy(update={"steps": tuple(map(pinned, recipe.steps))})
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A face after all steps that are limited to this region or to none; region None: after those limited to none."""
+
+    region: str | None
+    inversion: Inversion
+
+
+def restyled(generator: Generator, layer: Layer, steps: Sequence[Step], catalogue: Catalogue) -> Layer:
+    """The layer with what its steps add to styles, as weight offsets for the code that all its steps have made.
+
+    Together and last, so that their order does not matter.  UsageError for a style that the generator does not have.
+    """
+    used = [s for s in steps if s.op == "latent" and s.strength and s.region in (None, layer.region)]
+    found = [(getattr(chosen(s, catalogue), "styles", None), s.strength) for s in used]
+    if not any(styles for styles, _ in found):
+        return layer
+    from editing.directions import stylespace
+
+    change = stylespace.total((styles, strength) for styles, strength in found if styles)
+    return replace(layer, inversion=stylespace.added(generator, layer.inversion, change))
+
+
+def layers(inversion: Inversion, steps: Sequence[Step], catalogue: Catalogue) -> list[Layer]:
+    """Steps -> the face without regions, then a layer for every region, in the order in which they are named."""
+    found = []
+    for region in dict.fromkeys([None, *(step.region for step in steps if step.strength)]):
+        edited = inversion
+        for step in steps:
+            if step.region in (None, region):
+                edited = apply_step(edited, step, catalogue)
+        found.append(Layer(region, edited))
+    return found
