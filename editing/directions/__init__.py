@@ -1,5 +1,5 @@
 """Directions in W: fitted from judges, published by GANSpace, calibrated and named in one catalogue."""
 
-from editing.directions.catalogue import Catalogue, Direction, apply, load
+from editing.directions.catalogue import Catalogue, Direction, apply, disentangled, load
 
-__all__ = ["Catalogue", "Direction", "apply", "load"]
+__all__ = ["Catalogue", "Direction", "apply", "disentangled", "load"]

@@ -1,4 +1,4 @@
-"""Directions of one's own:  python -m editing.directions list|fit|sefa|import|export
+"""Directions of one's own:  python -m editing.directions list|fit|sefa|stylespace|explore|import|export
 
     python -m editing.directions fit --positive hats/ --negative bare/ --name hat --out mine.safetensors
     python -m editing.directions fit --formula "smile - 0.5 * mouth_open" --name closed_smile --out mine.safetensors
@@ -51,7 +51,7 @@ def import_directions(file: Annotated[Path, typer.Argument(help=".pt, .npy or .s
 def export(names: Annotated[list[str], typer.Argument(help="Edits of the catalogue.")], out: Out) -> None:
     """Write edits of the catalogue into a file to share."""
     from editing.directions import catalogue
-    from editing.session import direction
+    from editing.steps import direction
 
     known = catalogue.load()
     add(out, [direction(known, name) for name in names])
@@ -67,11 +67,80 @@ def sefa(
     from editing.directions import sefa as method
     from editing.session import load_generator
 
-    first, _, last = rows.partition(":")
     generator = load_generator()
-    if not (first.isdigit() and last.isdigit() and int(first) <= int(last) < generator.num_ws):
-        raise UsageError(f"--rows takes two rows from 0 to {generator.num_ws - 1}, for example 4:7; not '{rows}'.")
-    add(out, method.directions(generator, (int(first), int(last) + 1), count))
+    add(out, method.directions(generator, span(rows, generator.num_ws), count))
+
+
+def span(rows: str, num_ws: int) -> tuple[int, int]:
+    """'4:7' -> (4, 8).  UsageError unless both are rows."""
+    first, _, last = rows.partition(":")
+    if not (first.isdigit() and last.isdigit() and int(first) <= int(last) < num_ws):
+        raise UsageError(f"--rows takes two rows from 0 to {num_ws - 1}, for example 4:7; not '{rows}'.")
+    return int(first), int(last) + 1
+
+
+@app.command("stylespace")
+def stylespace(
+    out: Out,
+    channel: Annotated[list[str] | None, typer.Option(help="LAYER:INDEX[:SIGMAS]; several make one edit.")] = None,
+    name: Annotated[str | None, typer.Option(help="What the edit of --channel is called in --set.")] = None,
+    judge: Annotated[str | None, typer.Option(help="Channels that tell this judge's highest scores.")] = None,
+    samples: Annotated[Path | None, typer.Option(help="Folder of `editing.directions.sampling`, for --judge.")] = None,
+    region: Annotated[str | None, typer.Option(help="Channels that change this region only, e.g. lips.")] = None,
+    faces: Annotated[int, typer.Option(min=1, help="Generated faces to look at, for --region.")] = 4,
+    count: Annotated[int, typer.Option(min=1, max=200, help="How many channels, for --judge and --region.")] = 5,
+) -> None:
+    """Single style channels: chosen by hand, by a judge, or by the region that they change."""
+    from editing.directions import stylespace as method
+    from editing.session import load_generator
+
+    if sum(map(bool, (channel, judge, region))) != 1 or bool(judge) != bool(samples) or bool(channel) != bool(name):
+        raise UsageError("Give --channel with --name, or --judge with --samples, or --region.")
+    room(out, [name] if name else [])
+    generator = load_generator()
+    if channel:
+        add(out, [method.of_channels(generator, list(map(method.parsed, channel)), name)])
+        return
+    if judge:
+        found = [(f"theta {theta:.2f}", found) for theta, found in method.by_judge(generator, samples, judge)]
+    else:
+        found = [(f"{share:.0%} inside", found) for share, _, found in method.by_region(generator, region, faces)]
+    word = judge or region.replace("+", "_")
+    add(out, [
+        method.of_channels(generator, [one], f"{word}-{one[0]}-{one[1]}", f"{word}, {figure}")
+        for figure, one in found[:count]
+    ])  # fmt: skip
+
+
+@app.command("explore")
+def explore(
+    out: Annotated[Path, typer.Option(help="Folder for moves.png and moves.safetensors.")],
+    img: Annotated[Path | None, typer.Option("--img", help="A photo; its face is inverted by hyper.")] = None,
+    inversion: Annotated[Path | None, typer.Option(help="An inversion made before.")] = None,
+    space: Annotated[str, typer.Option(help="sefa or pca.")] = "sefa",
+    rows: Annotated[str, typer.Option(help="first:last row of ws, both included.")] = "4:8",
+    count: Annotated[int, typer.Option(min=1, max=64, help="How many moves.")] = 8,
+    size: Annotated[float, typer.Option(min=0.01, max=20, help="How far each goes, in sigmas.")] = 3.0,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, other moves.")] = 0,
+    cell: Annotated[int, typer.Option(min=16, max=1024, help="Pixels of a cell.")] = 256,
+) -> None:
+    """Random small moves of one face on a sheet; one that is liked is used with --directions and --set."""
+    from editing.directions import Catalogue
+    from editing.directions import explore as method
+    from editing.session import Editor, load_generator
+    from editing.types import Inversion
+
+    if (img is None) == (inversion is None):
+        raise UsageError("Give a photo with --img, or an inversion with --inversion.")
+    kept = Inversion.load(inversion) if inversion else None
+    generator = load_generator()
+    found = method.moves(generator, space, span(rows, generator.num_ws), seed, count, size)
+    editor = Editor(generator, catalogue=Catalogue(found))
+    if kept:
+        editor.set_inversion(kept)
+    else:
+        editor.set_photo(img, method="hyper")
+    print("\n".join(map(str, method.write(editor, found, out, cell))))
 
 
 @app.command("fit")

@@ -1,96 +1,211 @@
-"""Measure every direction of the catalogue on generated faces, and write the findings into it.
+"""Measure every direction of the catalogue on generated faces and real photos, and write the findings into it.
 
-    python -m editing.directions.calibrate --faces 16       # seeds 0.., psi 0.7
+    python -m editing.directions.calibrate work/ --photos aligned/             # every direction; goes on where killed
+    python -m editing.directions.calibrate work/ --photos aligned/ --only smile age
+    python -m editing.directions.calibrate work/ --collect                     # work/*.json -> the shipped catalogue
 
-For each strength of a grid the judges look at every face before and after.  The safe range ends before
-the strength at which the median face drifts too far from itself (dlib distance 0.45; 0.6 for age, gender
-and pose, which change a face by nature) or at which more than one face in twenty is no longer found.
+The range is found on twelve generated faces: the strength at which the median face has moved as far from itself as it
+may (dlib distance DRIFT; more for age and pose, which change a face by nature) or the target has moved two standard
+deviations of the population, whichever comes first.  What is reported is then measured on others: 64 generated faces
+and the photos, inverted by `hyper`.
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
-import torch
 
-from editing.directions.catalogue import Catalogue, Direction, apply, load, save
-from editing.directions.sampling import JUDGES
+from editing.directions.catalogue import Catalogue, Direction, load, save
+from editing.inversion.residual import render
+from editing.judges import population
 from editing.judges.judge import Scores, distance, judge
+from editing.steps import Layer, apply_step, restyled
+from editing.types import Inversion, latent_step
 from stylegan2 import checkpoints, engine, zoo
 from stylegan2.allocator import tune_allocator
+from stylegan2.files import replacing
 from stylegan2.generator import Generator
 
-SEEDS, PSI = 64, 0.7
-FREE_GROUPS = ("age", "gender", "pose")  # groups whose edits change a face by nature
-GRIDS = {"fitted": (1.0, 2.0, 3.0, 4.0), "GANSpace": (3.0, 6.0, 9.0, 12.0)}
-LOST = 0.05
+SEARCHED, MEASURED, PSI = range(64, 76), range(64), 0.7
+CHANGING = ("age", "pose")  # groups whose edits change a face by nature
+DRIFT, DRIFT_CHANGING = 0.40, 0.55  # aimed at; the limits are 0.45 and 0.6
+ENOUGH = 2.0  # standard deviations of the target
+FIRST, FURTHEST, ROUNDS = 2.0, 16.0, 3
+RIGHT = 0.95  # share of the faces whose target must move as the name says, at either end
 
 
-def calibrate(generator: Generator, direction: Direction, ws: torch.Tensor, before: list[Scores],
-              spread: np.ndarray) -> Direction:  # fmt: skip
-    """One direction over faces ws (N, num_ws, 512) with their scores -> the same with its facts filled in.
+@dataclass(frozen=True)
+class Case:
+    """A face and what the judges say of it before any edit."""
 
-    spread (judges,): each judge's standard deviation over generated faces, the unit of leakage.
-    """
-    grid = GRIDS["fitted" if direction.source.startswith("fitted") else "GANSpace"]
-    limit = 0.6 if direction.group in FREE_GROUPS else 0.45
-    ends, effects, drifts, leaks = [], [], [], []
-    for sign in (-1, 1):
-        end, at_end = 0.0, (0.0, np.zeros(len(JUDGES)))
-        for strength in grid:
-            moved = [
-                judge(engine.to_uint8(_render(generator, apply(w, direction, sign * strength)))[0]) for w in ws.split(1)
-            ]
-            found = [(b, m) for b, m in zip(before, moved, strict=True) if m is not None]
-            drift = float(np.median([distance(b.descriptor, m.descriptor) for b, m in found])) if found else np.inf
-            if drift > limit or len(found) < (1 - LOST) * len(ws):
-                break
-            change = np.mean([_vector(m) - _vector(b) for b, m in found], 0)
-            end, at_end = strength, (drift, np.abs(change) / spread)
-            if direction.judge:
-                effects.append(change[JUDGES.index(direction.judge)] / (sign * strength))
-        ends.append(sign * end)
-        drifts.append(at_end[0])
-        leaks.append(at_end[1])
-    worst = np.max(leaks, 0)
+    inversion: Inversion
+    before: Scores
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Faces after one edit: change (n, judges) in standard deviations of the population, nan where unseen; drift (n,)
+    dlib distance, nan where no face is found any more."""
+
+    change: np.ndarray
+    drift: np.ndarray
+
+
+def draw(generator: Generator, inversion: Inversion) -> np.ndarray:
+    return engine.to_uint8(render(generator, inversion))[0]
+
+
+def cases(generator: Generator, inversions: Sequence[Inversion]) -> list[Case]:
+    """Inversions whose faces are found."""
+    scored = ((inversion, judge(draw(generator, inversion))) for inversion in inversions)
+    return [Case(inversion, before) for inversion, before in scored if before is not None]
+
+
+def generated(generator: Generator, seeds: Sequence[int]) -> list[Inversion]:
+    ws = engine.broadcast(generator, engine.latents(generator, seeds, PSI))
+    return [Inversion(ws=w, family=generator.family) for w in ws.split(1)]
+
+
+def move(generator: Generator, faces: Sequence[Case], direction: Direction, strength: float) -> Moved:
+    """Every face edited, drawn and judged."""
+    names, _, spread = population.arrays()
+    step, catalogue = latent_step(direction.name, strength), {direction.name: direction}
+    changes, drifts = [], []
+    for face in faces:
+        edited = Layer(None, apply_step(face.inversion, step, catalogue))
+        after = judge(draw(generator, restyled(generator, edited, [step], catalogue).inversion))
+        lost = after is None
+        drifts.append(np.nan if lost else distance(face.before.descriptor, after.descriptor))
+        pairs = [(face.before.values[n], np.nan if lost else after.values[n]) for n in names]
+        changes.append([b - a for a, b in pairs] / spread)
+    return Moved(np.array(changes), np.array(drifts))
+
+
+def aim(direction: Direction) -> tuple[int, int]:
+    """Which judge it is about, and 1 or -1: '-hair_warm' is a direction that makes it fall."""
+    return population.arrays()[0].index(direction.judge.lstrip("-")), -1 if direction.judge.startswith("-") else 1
+
+
+def limit(direction: Direction) -> float:
+    return DRIFT_CHANGING if direction.group in CHANGING else DRIFT
+
+
+def furthest(generator: Generator, faces: Sequence[Case], direction: Direction, sign: int) -> float:
+    """The end of the range on this side: by regula falsi on drift and target, whichever is reached first."""
+    (target, towards), strength = aim(direction), FIRST
+    for _ in range(ROUNDS):
+        moved = move(generator, faces, direction, sign * strength)
+        lost = float(np.isnan(moved.drift).mean())
+        drift = float(np.nanmedian(moved.drift)) if lost < 0.5 else np.inf
+        done = sign * towards * float(np.nanmedian(moved.change[:, target])) / ENOUGH
+        full = max(drift / limit(direction), done, 0.5 + lost * 8)  # 1: as far as it may go
+        factor = np.clip(1 / full, 0.4, 2.5)
+        if 0.93 < factor < 1.08:
+            break
+        strength = float(np.clip(strength * factor, 0.25, FURTHEST))
+    return round(sign * strength, 1)
+
+
+def calibrate(generator: Generator, direction: Direction, searched: Sequence[Case], made: Sequence[Case],
+              photos: Sequence[Case]) -> Direction:  # fmt: skip
+    """A direction -> the same with everything measured of it."""
+    names, _, spread = population.arrays()
+    target, towards = aim(direction)
+    if direction.safe_range is None:
+        direction = replace(
+            direction, safe_range=tuple(furthest(generator, searched, direction, sign) for sign in (-1, 1))
+        )
+    faces, ends, right, drifts, leaks, effects = [*made, *photos], [], [], [], [], []
+    for sign, end in zip((-1, 1), direction.safe_range, strict=True):
+        if end == 0:
+            ends.append(0.0)
+            right.append(1.0)
+            continue
+        moved = move(generator, faces, direction, end)
+        along = towards * moved.change[:, target]
+        ends.append(float(np.nanmean(along)))
+        right.append(float(np.mean((along * sign)[np.isfinite(along) | np.isnan(moved.drift)] > 0)))
+        drifts.append(float(np.nanmedian(moved.drift)))
+        effects.append(float(np.nanmean(along)) * towards * spread[target] / end)
+        leaks.append(np.abs(np.nanmean(moved.change, 0)) / max(abs(ends[-1]), 1e-6))
+    leak = np.mean(leaks, 0)
     return replace(
         direction,
-        safe_range=(ends[0], ends[1]),
-        effect=round(float(np.mean(effects)), 4) if effects else None,
+        effect=round(float(np.mean(effects)), 4),
+        ends=tuple(round(end, 2) for end in ends),
+        right=tuple(round(share, 3) for share in right),
         drift=round(max(drifts), 3),
-        leakage={n: round(float(v), 2) for n, v in zip(JUDGES, worst, strict=True) if n != direction.judge},
+        leakage={n: round(float(v), 2) for n, v in zip(names, leak, strict=True) if n != names[target]},
     )
 
 
-def _render(generator: Generator, ws: torch.Tensor) -> torch.Tensor:
-    with torch.inference_mode():
-        return generator.synthesis(ws)
+def kept(direction: Direction) -> str:
+    """'' if every bar is met, else which are not."""
+    low, high = direction.safe_range
+    ends = [(end, right) for end, right, s in zip(direction.ends, direction.right, (low, high), strict=True) if s]
+    failed = []
+    if any(abs(end) < 1 for end, _ in ends):
+        failed.append("moves its target too little")
+    if any(right < RIGHT for _, right in ends):
+        failed.append("moves it the wrong way too often")
+    if direction.drift >= (0.6 if direction.group in CHANGING else 0.45):
+        failed.append("drifts too far")
+    return ", ".join(failed)
 
 
-def _vector(scores: Scores) -> np.ndarray:
-    return np.array([scores.values[name] for name in JUDGES])
+def invert(generator: Generator, folder: Path, cache: Path) -> list[Inversion]:
+    """Aligned photos of a folder, inverted by `hyper`; kept in `cache`."""
+    from editing.session import Editor
+
+    editor, found = Editor(generator), []
+    for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in (".jpg", ".jpeg", ".png")):
+        kept_file = cache / f"{path.stem}.inversion"
+        if not kept_file.exists():
+            editor.set_photo(path, method="hyper", aligned=True).save(kept_file)
+        found.append(Inversion.load(kept_file))
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--faces", type=int, default=16)
+    parser.add_argument("work", type=Path, help="where inversions and findings are kept")
+    parser.add_argument("--photos", type=Path, help="a folder of aligned photos")
     parser.add_argument("--only", nargs="*", help="names of directions; default: all")
+    parser.add_argument("--part", nargs=2, type=int, default=(0, 1), metavar=("K", "N"), help="every N-th, from K")
+    parser.add_argument("--collect", action="store_true", help="write what was found into the shipped catalogue")
     options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
     tune_allocator()
+    catalogue = load()
+    if options.collect:
+        save(Catalogue([collected(options.work, direction) for direction in catalogue.values()]))
+        return
+    todo = [n for n in catalogue if not options.only or n in options.only][options.part[0] :: options.part[1]]
+    todo = [n for n in todo if not (options.work / f"{n}.json").exists()]
     generator = checkpoints.load(zoo.path("mobilestylegan-ffhq-1024"))
-    ws = engine.broadcast(generator, engine.latents(generator, range(SEEDS), PSI))
-    before = [judge(engine.to_uint8(_render(generator, w))[0]) for w in ws.split(1)]
-    spread = np.std([_vector(scores) for scores in before if scores], 0)
-    kept = [index for index, scores in enumerate(before) if scores][: options.faces]
-    entries = []
-    for name, direction in load().items():
-        if not options.only or name in options.only:
-            direction = calibrate(generator, direction, ws[kept], [before[i] for i in kept], spread)
-            print(name, direction.safe_range, direction.effect, direction.drift, direction.leakage, flush=True)
-        entries.append(direction)
-    save(Catalogue(entries))
+    seen = partial(cases, generator)
+    searched, made = seen(generated(generator, SEARCHED)), seen(generated(generator, MEASURED))
+    photos = seen(invert(generator, options.photos, options.work)) if options.photos else []
+    for name in todo:
+        found = calibrate(generator, catalogue[name], searched, made, photos)
+        facts = {key: getattr(found, key) for key in ("safe_range", "effect", "ends", "right", "drift", "leakage")}
+        with replacing(options.work / f"{name}.json") as part:
+            part.write_text(json.dumps(facts))
+        print(name, found.safe_range, found.ends, found.right, found.drift, kept(found) or "ok", flush=True)
+
+
+def collected(work: Path, direction: Direction) -> Direction:
+    path = work / f"{direction.name}.json"
+    if not path.exists():
+        return direction
+    facts = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(path.read_text()).items()}
+    return replace(direction, **facts)
 
 
 if __name__ == "__main__":

@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from stylegan2.errors import UsageError
 from stylegan2.files import replacing
 
 VECTORS = Path(__file__).with_name("catalogue.safetensors")
@@ -33,10 +34,16 @@ class Direction:
     """One named edit.  vector (512,) in W, or (16, 512), a vector a row; rows (start, end) of ws that it moves, end
     exclusive.
 
-    judge: the measurement it is judged by ('' where none can see it); effect: mean change of that judge
+    judge: the measurement it is judged by, '-hair_warm' where it falls; effect: mean change of that judge
     per unit of strength; safe_range: strengths between which the median face keeps its identity, None where nobody
-    has measured it; drift: median identity distance at the ends; leakage: standardised movement of the other judges.
-    All measured on generated faces, see `editing.directions.calibrate`.
+    has measured it; ends: what its judge moves at both, in standard deviations of the population, and right: the share
+    of faces that it moves the right way there; drift: median identity distance, the larger of both ends; leakage: what
+    another judge moves, in its own standard deviations, for one of its judge's.
+    Measured on generated faces and photos, see `editing.directions.calibrate`.
+    clean: the same edit with what else it moves taken back, see `editing.directions.disentangle`, and clean_leak its
+    mean leakage;
+    styles: what a strength of 1 adds to the gains of these styles, (C,) each, see `editing.directions.stylespace`; a
+    direction that has them may have a vector of zeros.
     """
 
     name: str
@@ -48,8 +55,13 @@ class Direction:
     judge: str = ""
     safe_range: tuple[float, float] | None = None
     effect: float | None = None
+    ends: tuple[float, float] | None = None
+    right: tuple[float, float] | None = None
     drift: float | None = None
     leakage: Mapping[str, float] = field(default_factory=dict)
+    clean_leak: float | None = None
+    styles: Mapping[str, Tensor] | None = None
+    clean: Tensor | None = None
 
 
 class Catalogue(Mapping[str, Direction]):
@@ -84,32 +96,60 @@ def apply(ws: Tensor, direction: Direction, strength: float) -> Tensor:
     return ws + rows * vector
 
 
+def disentangled(direction: Direction) -> Direction:
+    """Its disentangled form (see `editing.directions.disentangle`).  UsageError if nobody has measured one."""
+    if direction.clean is None:
+        raise UsageError(f"'{direction.name}' has no disentangled form: leave --disentangle out for it.")
+    return replace(direction, vector=direction.clean)
+
+
 def load() -> Catalogue:
     """The catalogue that ships with the package."""
-    vectors, facts = load_file(VECTORS), json.loads(FACTS.read_text())
-    return Catalogue([from_facts(name, vectors[name].float(), fact) for name, fact in facts.items()])
+    tensors, facts = load_file(VECTORS), json.loads(FACTS.read_text())
+    return Catalogue([from_facts(name, tensors, fact) for name, fact in facts.items()])
+
+
+def tensors_of(directions: Collection[Direction]) -> dict[str, Tensor]:
+    """Everything that is numbers, for a safetensors file: 'name' the vector, 'name/style' a change of that style,
+    'name#clean' the disentangled vector."""
+    tensors = {direction.name: direction.vector for direction in directions}
+    for direction in directions:
+        tensors |= {f"{direction.name}/{style}": change for style, change in (direction.styles or {}).items()}
+        if direction.clean is not None:
+            tensors[f"{direction.name}#clean"] = direction.clean
+    return {name: tensor.float().contiguous() for name, tensor in tensors.items()}
 
 
 def facts_of(direction: Direction) -> dict:
     """Everything of a direction but its name and its numbers, as JSON can hold it."""
-    return {key: getattr(direction, key) for key in Direction.__dataclass_fields__ if key not in ("name", "vector")}
+    numbers = ("name", "vector", "styles", "clean")
+    return {key: getattr(direction, key) for key in Direction.__dataclass_fields__ if key not in numbers}
 
 
-def from_facts(name: str, vector: Tensor, fact: dict) -> Direction:
-    """The inverse of `facts_of`.  KeyError, TypeError or ValueError if facts are missing, unknown or wrong."""
+def from_facts(name: str, tensors: Mapping[str, Tensor], fact: dict) -> Direction:
+    """The inverse of `facts_of` and `tensors_of`.
+
+    KeyError, TypeError or ValueError if facts are missing, unknown or wrong.
+    """
     if not all(isinstance(fact[key], str) for key in ("group", "source", "description", "judge")):
         raise TypeError("group, source, description and judge are texts")
     first, last = (int(row) for row in fact["rows"])
     safe = fact["safe_range"] and tuple(float(end) for end in fact["safe_range"])
     if safe and not (len(safe) == 2 and all(map(math.isfinite, safe))):
         raise ValueError("a safe range has two ends")
-    return Direction(name=name, vector=vector, **(fact | {"rows": (first, last), "safe_range": safe}))
+    if "styles" in fact or "clean" in fact:
+        raise ValueError("styles and vectors are numbers, not facts")
+    styles = {key.partition("/")[2]: t.float() for key, t in tensors.items() if key.startswith(f"{name}/")}
+    pairs = {key: fact[key] and tuple(map(float, fact[key])) for key in ("ends", "right") if key in fact}
+    facts = fact | pairs | {"rows": (first, last), "safe_range": safe, "styles": styles or None}
+    clean = tensors[f"{name}#clean"].float() if f"{name}#clean" in tensors else None
+    return Direction(name=name, vector=tensors[name].float(), clean=clean, **facts)
 
 
 def save(catalogue: Catalogue) -> None:
     """Write the shipped files: vectors as float32 safetensors, everything else as JSON that a diff can show."""
     with replacing(VECTORS) as part:
-        save_file({name: direction.vector.float().contiguous() for name, direction in catalogue.items()}, part)
+        save_file(tensors_of(catalogue.values()), part)
     facts = {name: facts_of(direction) for name, direction in catalogue.items()}
     with replacing(FACTS) as part:
         part.write_text(json.dumps(facts, indent=1) + "\n")

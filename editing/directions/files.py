@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from editing.directions.catalogue import MERGED, Catalogue, Direction, facts_of, from_facts
+from editing.directions.catalogue import MERGED, Catalogue, Direction, facts_of, from_facts, tensors_of
 from stylegan2 import checkpoints
 from stylegan2.checkpoints.unpickle import Damaged, StoredTensor
 from stylegan2.errors import CheckpointError, UsageError
@@ -31,6 +31,7 @@ from stylegan2.files import replacing
 FORMAT = "wplus-directions"
 W_DIM, PUBLISHED_ROWS = 512, 18
 NAME = r"[A-Za-z0-9][A-Za-z0-9_. +-]{0,59}"
+STYLE = r"[A-Za-z0-9_.]{1,60}"
 MALFORMED = (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError,
              RecursionError)  # fmt: skip
 MOST = 80  # components that are taken of a file
@@ -46,7 +47,8 @@ def read(path: Path | str) -> list[Direction]:
     for direction in directions:
         if not re.fullmatch(NAME, direction.name):
             raise CheckpointError(f"{path}: {direction.name[:40]!r} cannot be the name of an edit.")
-        if not bool(torch.isfinite(direction.vector).all()) or not bool(direction.vector.any()):
+        numbers = [direction.vector, *(direction.styles or {}).values()]
+        if not all(bool(torch.isfinite(n).all()) for n in numbers) or not any(bool(n.any()) for n in numbers):
             raise CheckpointError(f"{path}: the direction '{direction.name}' is all zeros, or not finite.")
     return directions
 
@@ -61,7 +63,7 @@ def write(path: Path | str, directions: Iterable[Direction]) -> None:
         raise UsageError("There are no directions to write.")
     metadata = {"format": FORMAT, "facts": json.dumps({name: facts_of(d) for name, d in named.items()})}
     with replacing(Path(path)) as part:
-        save_file({name: d.vector.float().contiguous() for name, d in named.items()}, part, metadata)
+        save_file(tensors_of(named.values()), part, metadata)
 
 
 def checked(name: str) -> str:
@@ -77,26 +79,40 @@ def joined(catalogue: Catalogue, paths: Iterable[Path | str]) -> Catalogue:
     for path in paths:
         for direction in read(path):
             other = known.setdefault(direction.name, direction)
-            if other.rows != direction.rows or not torch.equal(other.vector, direction.vector):
+            if not same(other, direction):
                 raise UsageError(f"{path}: there is an edit called '{direction.name}' already; import it as --name.")
     return Catalogue(list(known.values()))
+
+
+def same(a: Direction, b: Direction) -> bool:
+    """Do two directions draw the same edit?"""
+    changes, others = a.styles or {}, b.styles or {}
+    return (
+        a.rows == b.rows
+        and torch.equal(a.vector, b.vector)
+        and changes.keys() == others.keys()
+        and all(torch.equal(changes[style], others[style]) for style in changes)
+    )
 
 
 def _own(path: Path) -> list[Direction]:
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
-            vectors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
         if metadata.get("format") != FORMAT:
             raise CheckpointError(f"{path} is a safetensors file, but not one of directions.")
         facts = json.loads(metadata["facts"])
-        directions = [from_facts(name, vectors[name], fact) for name, fact in facts.items()]
+        directions = [from_facts(name, tensors, fact) for name, fact in facts.items()]
     except MALFORMED as error:
         raise CheckpointError(f"{path} cannot be read as directions: {str(error)[:120]}.") from None
     for direction in directions:
         start, end = direction.rows
         if tuple(direction.vector.shape) not in ((W_DIM,), (MERGED, W_DIM)) or not 0 <= start < end <= MERGED:
             raise CheckpointError(f"{path}: the direction {direction.name!r} has a shape or rows that do not fit.")
+        for style, change in (direction.styles or {}).items():
+            if not re.fullmatch(STYLE, style) or change.ndim != 1:
+                raise CheckpointError(f"{path}: the direction {direction.name!r} changes a style that none can be.")
     return directions
 
 

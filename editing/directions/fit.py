@@ -14,6 +14,8 @@ orthogonal, in whitened space, to the gradients of the judges that should stay.
 from __future__ import annotations
 
 import argparse
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,16 +23,19 @@ import torch
 from safetensors.torch import save_file
 
 from editing.directions.catalogue import Catalogue, Direction, load, save
-from editing.directions.named import FITTED, GANSPACE, Fitted
+from editing.directions.named import FITTED, GANSPACE, STYLES, Fitted
 from editing.directions.sampling import JUDGES
 from editing.directions.sampling import load as load_samples
-from stylegan2 import w_statistics
+from editing.directions.stylespace import of_channels
+from editing.judges import population
+from stylegan2 import checkpoints, w_statistics, zoo
 from stylegan2.files import replacing
 
 NUM_WS = 16
 SLOPES = Path(__file__).with_name("slopes.safetensors")  # the gradient of every judge, for `own`
 ADULT = 22  # years; growing up is another change than ageing
 RIDGE = 100.0
+SOFTNESS, IDENTITY = 3.0, 3.0  # weight of the other judges, and of the descriptor's numbers against theirs
 
 
 def gradients(u: np.ndarray, scores: np.ndarray, ridge: float = RIDGE) -> np.ndarray:
@@ -47,18 +52,32 @@ def conditional(gradient: np.ndarray, others: np.ndarray) -> np.ndarray:
     return gradient - basis @ (basis.T @ gradient)
 
 
+def softly(gradient: np.ndarray, others: np.ndarray, weight: float) -> np.ndarray:
+    """gradient (512,), others (512, K) -> (1 + weight O O^T)^-1 gradient: the less it moves the others, the more they
+    weigh.  Conditional projection is the limit; with sixty judges, many of which tell of one thing (teeth and a smile),
+    that would leave nothing.
+    """
+    inner = np.eye(others.shape[1]) / weight + others.T @ others
+    return gradient - others @ np.linalg.solve(inner, others.T @ gradient)
+
+
 def fitted(table: dict[str, np.ndarray], entries: tuple[Fitted, ...] = FITTED) -> list[Direction]:
     """Labelled samples (see `sampling`) -> one unit direction per entry."""
     statistics = w_statistics.load()
     u = statistics.whiten(torch.from_numpy(table["w"])).numpy()
+    everyone, identity = slopes_of(u, table["scores"]), gradients(u, table["descriptor"])
+    adults = table["scores"][:, JUDGES.index("age")] > ADULT
     directions = []
     for entry in entries:
-        fits = slice(None)
-        if entry.older_than is not None:
-            fits = table["scores"][:, JUDGES.index("age")] > entry.older_than
-        slopes = gradients(u[fits], standardise(table["scores"][fits]))
-        others = slopes[:, [JUDGES.index(name) for name in entry.keep]]
-        gradient = conditional(slopes[:, JUDGES.index(entry.judge)], others)
+        slopes = everyone if entry.older_than is None else slopes_of(u[adults], table["scores"][adults])
+        index = JUDGES.index(entry.judge.lstrip("-"))
+        gradient = slopes[:, index] * (-1 if entry.judge.startswith("-") else 1)
+        if entry.keep is None:
+            others = np.concatenate([np.delete(slopes, index, 1), identity * IDENTITY], 1)
+            firm = slopes[:, [JUDGES.index(name) for name in entry.firm if name != entry.judge]]
+            gradient = conditional(softly(gradient, others, SOFTNESS), firm)
+        else:
+            gradient = conditional(gradient, slopes[:, [JUDGES.index(name) for name in entry.keep]])
         vector = torch.from_numpy(gradient).float() * statistics.stdev @ statistics.components
         directions.append(
             Direction(
@@ -74,9 +93,20 @@ def fitted(table: dict[str, np.ndarray], entries: tuple[Fitted, ...] = FITTED) -
     return directions
 
 
+def slopes_of(u: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Whitened codes (N, 512), scores (N, J) with nan where unseen -> gradients (512, J), standardised per judge."""
+    columns = []
+    for column in scores.T:
+        seen = np.isfinite(column)
+        columns.append(gradients(u[seen], standardise(column[seen, None]))[:, 0])
+    return np.stack(columns, 1)
+
+
 def described(entry: Fitted) -> str:
     """How a direction was fitted, in one line."""
     keeping = ", keeping " + ", ".join(entry.keep) if entry.keep else ""
+    if entry.keep is None:
+        keeping = ", softly keeping all else" + (f", firmly {', '.join(entry.firm)}" if entry.firm else "")
     older = "" if entry.older_than is None else f", on faces judged older than {entry.older_than:g}"
     return f"fitted: {entry.judge}{keeping}{older}"
 
@@ -98,6 +128,17 @@ def ganspace() -> list[Direction]:
     ]
 
 
+def single_channels() -> list[Direction]:
+    """StyleSpace's edits of the default generator."""
+    generator = checkpoints.load(zoo.path("mobilestylegan-ffhq-1024"))
+    return [
+        replace(
+            of_channels(generator, entry.channels, entry.name, entry.description), group=entry.group, judge=entry.judge
+        )
+        for entry in STYLES
+    ]
+
+
 def standardise(scores: np.ndarray) -> np.ndarray:
     """Scores (N, J) -> zero mean, unit deviation per judge."""
     return (scores - scores.mean(0)) / scores.std(0)
@@ -108,27 +149,26 @@ def held_out_correlations(table: dict[str, np.ndarray]) -> dict[str, tuple[float
     from sklearn.svm import LinearSVC
 
     u = w_statistics.load().whiten(torch.from_numpy(table["w"])).numpy()
-    scores, test = standardise(table["scores"]), np.arange(len(u)) % 5 == 0
-    slopes, result = gradients(u[~test], scores[~test]), {}
+    scores, test, result = table["scores"], np.arange(len(u)) % 5 == 0, {}
     for index, name in enumerate(JUDGES):
-        score = scores[:, index]
-        low, high = np.quantile(score[~test], (0.3, 0.7))
-        ends = ~test & ((score <= low) | (score > high))
-        svm = LinearSVC(C=1e-3, max_iter=5000).fit(u[ends], score[ends] > high)
-        both = (slopes[:, index], svm.coef_[0])
-        result[name] = tuple(float(np.corrcoef(u[test] @ normal, score[test])[0, 1]) for normal in both)
+        seen = np.isfinite(scores[:, index])
+        score, fits, unseen = standardise(scores[seen])[:, index], ~test[seen], test[seen]
+        codes = u[seen]
+        low, high = np.quantile(score[fits], (0.3, 0.7))
+        ends = fits & ((score <= low) | (score > high))
+        svm = LinearSVC(C=1e-3, max_iter=5000).fit(codes[ends], score[ends] > high)
+        both = (gradients(codes[fits], score[fits, None])[:, 0], svm.coef_[0])
+        result[name] = tuple(float(np.corrcoef(codes[unseen] @ normal, score[unseen])[0, 1]) for normal in both)
     return result
 
 
 def judge_slopes(table: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
     """Labelled samples -> judge: its gradient (512,) in whitened W, standardised; that of age among adults."""
-    u, result = w_statistics.load().whiten(torch.from_numpy(table["w"])).numpy(), {}
-    adults = table["scores"][:, JUDGES.index("age")] > ADULT
-    for index, name in enumerate(JUDGES):
-        fits = adults if name == "age" else slice(None)
-        scores = standardise(table["scores"][fits])[:, index : index + 1]
-        result[name] = torch.from_numpy(gradients(u[fits], scores)[:, 0]).float()
-    return result
+    u, scores = w_statistics.load().whiten(torch.from_numpy(table["w"])).numpy(), table["scores"]
+    slopes, index = slopes_of(u, scores), JUDGES.index("age")
+    adults = scores[:, index] > ADULT
+    slopes[:, index] = slopes_of(u[adults], scores[adults][:, [index]])[:, 0]
+    return {name: torch.from_numpy(slopes[:, i].copy()).float() for i, name in enumerate(JUDGES)}
 
 
 def main() -> None:
@@ -142,7 +182,11 @@ def main() -> None:
         print(f"  {name:12} {ridge:5.2f} {svm:5.2f}")
     with replacing(SLOPES) as part:
         save_file(judge_slopes(table), part)
-    fresh = [*fitted(table), *ganspace()]
+    means, spreads = np.nanmean(table["scores"], 0), np.nanstd(table["scores"], 0)
+    facts = {n: [round(float(m), 4), round(float(s), 4)] for n, m, s in zip(JUDGES, means, spreads, strict=True)}
+    with replacing(population.FILE) as part:
+        part.write_text(json.dumps(facts, indent=1) + "\n")
+    fresh = [*fitted(table), *ganspace(), *single_channels()]
     if options.only is not None:
         kept = load()
         fresh = [new if new.name in options.only or new.name not in kept else kept[new.name] for new in fresh]

@@ -66,8 +66,29 @@ def test_a_fitted_direction_raises_its_judge_and_not_those_it_keeps():
     assert torch.allclose(with_children.vector, age.vector, atol=1e-4), "the faces of children had a say"
 
 
+def test_softly_kept_judges_give_way_as_their_weight_grows():
+    random = np.random.default_rng(3)
+    gradient, others = random.standard_normal(512), random.standard_normal((512, 3))
+    gradient += others @ [1.0, 0.5, -1.0]
+    leaks = [np.abs(fit.softly(gradient, others, weight) @ others).max() for weight in (1e-6, 0.01, 1.0, 1e6)]
+    assert leaks == sorted(leaks, reverse=True) and leaks[-1] < 1e-3
+    assert np.allclose(fit.softly(gradient, others, 1e9), fit.conditional(gradient, others), atol=1e-4)
+    assert np.allclose(fit.softly(gradient, others, 1e-9), gradient, atol=1e-4)
+
+
+def test_faces_in_which_a_judge_sees_nothing_have_no_say_in_its_slope():
+    random = np.random.default_rng(4)
+    u = random.standard_normal((900, 20))
+    scores = np.stack([u[:, 0] + 5, u[:, 1]], 1)
+    scores[::3, 1] = np.nan
+    slopes = fit.slopes_of(u, scores)
+    assert slopes.shape == (20, 2) and np.isfinite(slopes).all()
+    assert np.abs(slopes[:, 1]).argmax() == 1 and slopes[1, 1] > 0.5
+
+
 def fitted_age(w, scores):
-    (age,) = (d for d in fit.fitted({"w": w, "scores": scores}) if d.name == "age")
+    table = {"w": w, "scores": scores, "descriptor": np.zeros((len(w), 128))}
+    (age,) = (d for d in fit.fitted(table) if d.name == "age")
     return age
 
 

@@ -17,7 +17,8 @@ VECTOR = torch.linspace(-1, 1, 512)
 
 
 def test_what_is_written_is_read_again(tmp_path):
-    one = Direction("one", VECTOR, (2, 5), "hair", "by hand", "longer hair", "", (-1.0, 3.0), 0.5, 0.2, {"age": 0.1})
+    one = Direction("one", VECTOR, (2, 5), "hair", "by hand", "longer hair", "", (-1.0, 3.0), 0.5,
+                    (-1.2, 1.1), (1.0, 0.97), 0.2, {"age": 0.1})  # fmt: skip
     per_row = Direction("rows", torch.randn(16, 512), (0, 16))
     assert per_row.safe_range is None  # nobody has measured it
     files.write(tmp_path / "a.safetensors", [one, per_row])

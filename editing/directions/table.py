@@ -1,0 +1,84 @@
+"""The catalogue's measurements as a page:  python -m editing.directions.table > docs/catalogue.md
+
+Everything in it is read from the shipped catalogue, where `editing.directions.calibrate` and
+`editing.directions.disentangle` have put it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from editing.directions.catalogue import Catalogue, Direction, load
+
+WORST = 3  # leaks that are named
+HEAD = """# The catalogue, measured
+
+Every edit on 64 generated faces (seeds 0-63, psi 0.7) and 16 real photos inverted by `hyper`, at both ends of its safe
+range. **Moves**: what its judge says there on average, in standard deviations of the population (generated faces, psi
+0.8). **Right**: the share of the faces that it moves the way it says. **Drift**: median dlib distance of the edited
+face from the unedited one, the larger of both ends; 0.45 is another person, except where age and pose change a face by
+nature (0.6). **Leak**: what the other judges move on average for one standard deviation of its own; then with
+`--disentangle`; then what leaks most.
+
+```sh
+python -m editing.directions.calibrate work/ --photos aligned/   # measures; --collect writes the catalogue
+python -m editing.directions.disentangle work/                   # the disentangled forms
+python -m editing.directions.table                               # this page
+```
+
+| edit | what it does | judge | range | moves | right | drift | leak | clean | leaks most |
+|---|---|---|---|---|---|---|---|---|---|
+"""
+
+
+def mean_leak(direction: Direction) -> float:
+    """What the other judges move on average, in their standard deviations, for one of its judge's."""
+    return float(np.nanmean(list(direction.leakage.values())))
+
+
+def row(direction: Direction) -> str:
+    worst = sorted(direction.leakage.items(), key=lambda item: -np.nan_to_num(item[1]))[:WORST]
+    low, high = direction.safe_range
+    clean = "" if direction.clean_leak is None else f"{direction.clean_leak:.2f}"
+    link = f"[{direction.name}](gallery/edits/{direction.name}.webp)"
+    cells = [
+        link, direction.description, direction.judge, f"{low:+g} to {high:+g}",
+        f"{direction.ends[0]:+.1f} to {direction.ends[1]:+.1f}",
+        f"{direction.right[0]:.0%}, {direction.right[1]:.0%}", f"{direction.drift:.2f}", f"{mean_leak(direction):.2f}",
+        clean, ", ".join(f"{name} {amount:.1f}" for name, amount in worst),
+    ]  # fmt: skip
+    return "| " + " | ".join(cells) + " |"
+
+
+def cosines(catalogue: Catalogue) -> torch.Tensor:
+    """(N, N): of what every two edits do to the rows of a code."""
+    moves = []
+    for direction in catalogue.values():
+        rows = torch.zeros(16, 512)
+        rows[slice(*direction.rows)] = direction.vector
+        moves.append(rows.flatten() / rows.norm().clamp(min=1e-12))  # single channels move no code
+    stacked = torch.stack(moves)
+    return stacked @ stacked.T
+
+
+def page(catalogue: Catalogue) -> str:
+    lines, group = [], None
+    for direction in sorted(catalogue.values(), key=lambda d: (d.group, d.name)):
+        if direction.group != group:
+            group = direction.group
+            lines.append(f"| **{group}** |" + " |" * 9)
+        lines.append(row(direction))
+    alike = cosines(catalogue) - torch.eye(len(catalogue))
+    names, at = list(catalogue), int(alike.abs().argmax())
+    pair = names[at // len(names)], names[at % len(names)]
+    closest = f"The two most alike are {pair[0]} and {pair[1]} (cosine {alike.flatten()[at]:.2f})."
+    return HEAD + "\n".join(lines) + f"\n\n{len(catalogue)} edits. {closest}\n"
+
+
+def main() -> None:
+    print(page(load()), end="")
+
+
+if __name__ == "__main__":
+    main()

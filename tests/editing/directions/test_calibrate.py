@@ -1,0 +1,74 @@
+"""Calibration on a made-up face whose judges are linear: ranges end where they must, figures are those put in."""
+
+import numpy as np
+import pytest
+import torch
+
+from editing.directions import calibrate
+from editing.directions.calibrate import Case, Moved
+from editing.directions.catalogue import Direction
+from editing.judges import population
+
+
+@pytest.fixture
+def linear(monkeypatch):
+    """move() that knows: the target moves by `gain` a unit, the person by `drift`."""
+    names, _, spread = population.arrays()
+
+    def install(gain=0.5, drift=0.1, target="smile", lost_beyond=np.inf):
+        def move(generator, faces, direction, strength):
+            change = np.zeros((len(faces), len(names)))
+            change[:, names.index(target)] = gain * strength
+            change[:, names.index("age")] = 0.25 * gain * strength
+            drifts = np.full(len(faces), drift * abs(strength))
+            if abs(strength) > lost_beyond:
+                drifts[: len(faces) // 2] = np.nan
+            return Moved(change, drifts)
+
+        monkeypatch.setattr(calibrate, "move", move)
+        return spread[names.index(target)]
+
+    return install
+
+
+FACES = [Case(None, None)] * 10
+SMILE = Direction("smile", torch.zeros(512), (0, 16), "expression", judge="smile")
+
+
+def test_a_range_ends_where_the_person_is_about_to_change(linear):
+    linear(gain=0.1, drift=0.1)
+    assert calibrate.furthest(None, FACES, SMILE, 1) == pytest.approx(4.0, rel=0.1)
+    assert calibrate.furthest(None, FACES, SMILE, -1) == pytest.approx(-4.0, rel=0.1)
+
+
+def test_or_where_the_target_has_moved_enough(linear):
+    linear(gain=1.0, drift=0.01)
+    assert calibrate.furthest(None, FACES, SMILE, 1) == pytest.approx(2.0, rel=0.1)
+
+
+def test_or_where_faces_are_lost(linear):
+    linear(gain=0.01, drift=0.01, lost_beyond=4.0)
+    assert calibrate.furthest(None, FACES, SMILE, 1) <= 5.0
+
+
+def test_figures_are_those_of_the_faces(linear):
+    spread = linear(gain=0.5, drift=0.1)
+    found = calibrate.calibrate(None, SMILE, FACES, FACES, FACES)
+    low, high = found.safe_range
+    assert found.effect == pytest.approx(0.5 * spread, rel=1e-3)
+    assert found.ends == (round(0.5 * low, 2), round(0.5 * high, 2)) and found.right == (1.0, 1.0)
+    assert found.drift == pytest.approx(0.1 * max(-low, high)) and found.leakage["age"] == 0.25
+    assert "smile" not in found.leakage and calibrate.kept(found) == ""
+
+
+def test_a_judge_that_falls_is_followed_downwards(linear):
+    linear(gain=-0.5, drift=0.1)
+    falling = Direction("in_awe", torch.zeros(512), (3, 6), "expression", judge="-smile")
+    found = calibrate.calibrate(None, falling, FACES, FACES, [])
+    assert found.ends[0] < 0 < found.ends[1] and found.effect < 0 and found.right == (1.0, 1.0)
+
+
+def test_what_fails_a_bar_is_told(linear):
+    linear(gain=-0.2, drift=0.1)  # the wrong way
+    found = calibrate.calibrate(None, SMILE, FACES, FACES, [])
+    assert "wrong way" in calibrate.kept(found) and "too little" in calibrate.kept(found)
