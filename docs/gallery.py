@@ -1,9 +1,10 @@
-"""Make the pictures of the README from scratch:  python docs/gallery.py [demo] [drawing.safetensors]
+"""Make the pictures of the documents from scratch:  python docs/gallery.py [demo] [drawing.safetensors] [names]
 
 After `make demo` and `python -m hyperstyle.domain --style drawing --out drawing.safetensors`.
 
 Only generated faces are shown, and NASA's public-domain portrait of Eileen Collins with smile and pose.
-Writes docs/gallery/{faces,inversion,encoder,demo,catalogue,mixing}.webp, each below 300 KB.
+Writes docs/gallery/{faces,inversion,encoder,demo,catalogue,regions,mixing}.webp and a sheet for every edit into
+docs/gallery/edits/, each below 300 KB.  With names of these after the files, only those are made.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from PIL import Image, ImageDraw
 
 from editing import directions, mixing
 from editing.inversion import Budget, encoder, encoder_optimise, hyper, hyper_tune, residual, tune
+from editing.session import Editor
+from editing.steps import Layer, apply_step, restyled
+from editing.types import Inversion, Recipe, latent_step
 from stylegan2 import checkpoints, engine, zoo
 from stylegan2.allocator import tune_allocator
 
@@ -25,6 +29,8 @@ ROOT = Path(__file__).resolve().parent
 GALLERY = ROOT / "gallery"
 FACES = (19, 12, 33, 51)
 SHOWN = (("", 0), ("smile", 2), ("smile", -2), ("age", 3), ("age", -2), ("glasses", 3), ("yaw", 2), ("pitch", 2))
+REGIONAL = (("blond", 3, "hair"), ("lipstick", 3, "lips"), ("light_eyes", 5, "eyes"), ("teeth", 2.5, "mouth"),
+            ("background_light", 6, "background"))  # fmt: skip
 EDITS = (("smile", 2), ("age", 2.5), ("age", -2), ("yaw", 2))
 
 
@@ -44,7 +50,7 @@ def labelled(picture: np.ndarray, text: str) -> np.ndarray:
 
 def write(rows: list[list[np.ndarray]], name: str, quality: int = 82) -> None:
     picture = Image.fromarray(np.vstack([np.hstack(row) for row in rows]))
-    GALLERY.mkdir(exist_ok=True)
+    (GALLERY / name).parent.mkdir(parents=True, exist_ok=True)
     while True:
         picture.save(GALLERY / name, quality=quality, method=6)
         if (GALLERY / name).stat().st_size <= 300_000:
@@ -93,21 +99,56 @@ def encoded(generator, seeds=(61, 62, 64, 65, 67, 70)) -> None:
     write([columns], "encoder.webp")
 
 
-def sheet(generator, catalogue, seeds=(5, 19)) -> None:
-    """Every direction of the catalogue at the ends of its safe range, on two generated faces."""
+def edited(generator, catalogue, ws, name: str, strength: float, size: int) -> np.ndarray:
+    """A generated face after one edit of the catalogue, whatever it is made of."""
+    step, face = latent_step(name, strength), Inversion(ws=ws, family=generator.family)
+    layer = restyled(generator, Layer(None, apply_step(face, step, catalogue)), [step], catalogue)
+    return engine.to_uint8(engine.area_resize(residual.render(generator, layer.inversion), size))[0]
+
+
+def sheets(generator, catalogue, seeds=(5, 19, 12, 33), size=144) -> None:
+    """A contact sheet for every edit: generated faces at both ends of its safe range, half-way, and as they are."""
+    codes = [engine.broadcast(generator, engine.latents(generator, [seed], 0.7)) for seed in seeds]
+    for name, direction in catalogue.items():
+        low, high = direction.safe_range
+        amounts = sorted({low, low / 2, 0, high / 2, high})
+        rows = [
+            [labelled(edited(generator, catalogue, ws, name, amount, size), f"{amount:+.3g}") for amount in amounts]
+            for ws in codes
+        ]
+        write(rows, f"edits/{name}.webp", 80)
+
+
+def overview(generator, catalogue, seeds=(5, 19)) -> None:
+    """Every edit of the catalogue at the ends of its safe range, on two generated faces."""
     ws = [engine.broadcast(generator, engine.latents(generator, [seed], 0.7)) for seed in seeds]
-    plain = [render(generator, w, size=128) for w in ws]
     rows = []
     for name, direction in catalogue.items():
         row = []
-        for w, middle in zip(ws, plain, strict=True):
-            low, high = (render(generator, directions.apply(w, direction, s), size=128) for s in direction.safe_range)
-            row += [labelled(low, f"{name} {direction.safe_range[0]:+g}"), middle,
-                    labelled(high, f"{direction.safe_range[1]:+g}")]  # fmt: skip
+        for face in ws:
+            low, high = direction.safe_range
+            tiles = [edited(generator, catalogue, face, name, amount, 96) for amount in (low, 0, high)]
+            row += [labelled(tiles[0], name), *tiles[1:]]
         rows.append(row)
-    half = (len(rows) + 1) // 2
-    rows += [[np.zeros_like(t) for t in rows[0]]] * (2 * half - len(rows))
-    write([left + right for left, right in zip(rows[:half], rows[half:], strict=True)], "catalogue.webp")
+    third = (len(rows) + 2) // 3
+    rows += [[np.zeros_like(tile) for tile in rows[0]]] * (3 * third - len(rows))
+    write([sum(columns, []) for columns in zip(rows[:third], rows[third : 2 * third], rows[2 * third :], strict=True)],
+          "catalogue.webp")  # fmt: skip
+
+
+def regional(generator, catalogue, seed: int = 3) -> None:
+    """A generated face as if it were a photo, by `hyper`: edits in one region each, and the same edits everywhere."""
+    with torch.inference_mode():
+        image = generator.synthesis(engine.broadcast(generator, engine.latents(generator, [seed], 0.9)))
+    editor = Editor(generator, catalogue=catalogue)
+    editor.set_inversion(hyper(generator, image.clone()))
+    rows: list[list[np.ndarray]] = [[], []]
+    for name, strength, region in REGIONAL:
+        for row, where in zip(rows, (region, None), strict=True):
+            step = latent_step(name, strength).model_copy(update={"region": where})
+            picture = engine.to_uint8(engine.area_resize(editor.render(Recipe(steps=(step,))), 224))[0]
+            row.append(labelled(picture, f"{name} {strength:+g}" + (f" @{where}" if where else "")))
+    write(rows, "regions.webp")
 
 
 def mixes(generator, catalogue, drawing: Path, seeds=(19, 33)) -> None:
@@ -141,15 +182,22 @@ def demo(folder: Path) -> None:
 
 
 def main() -> None:
+    """python docs/gallery.py [DEMO [DRAWING [NAME ...]]]"""
     tune_allocator()
-    generator = checkpoints.load(zoo.path("mobilestylegan-ffhq-1024"))
-    catalogue = directions.load()
-    faces(generator, catalogue)
-    sheet(generator, catalogue)
-    inverted(generator, catalogue)
-    encoded(generator)
-    demo(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT.parent / "demo")
-    mixes(generator, catalogue, Path(sys.argv[2] if len(sys.argv) > 2 else "drawing.safetensors"))
+    generator, catalogue = checkpoints.load(zoo.path("mobilestylegan-ffhq-1024")), directions.load()
+    folder, drawing, *only = [*sys.argv[1:], *(ROOT.parent / "demo", "drawing.safetensors")[len(sys.argv) - 1 :]]
+    makers = {
+        "faces": lambda: faces(generator, catalogue),
+        "catalogue": lambda: overview(generator, catalogue),
+        "edits": lambda: sheets(generator, catalogue),
+        "regions": lambda: regional(generator, catalogue),
+        "inversion": lambda: inverted(generator, catalogue),
+        "encoder": lambda: encoded(generator),
+        "demo": lambda: demo(Path(folder)),
+        "mixing": lambda: mixes(generator, catalogue, Path(drawing)),
+    }
+    for name in only or makers:
+        makers[name]()
 
 
 if __name__ == "__main__":

@@ -159,7 +159,7 @@ def test_the_documented_check_finds_the_mark_and_only_the_mark(tmp_path, monkeyp
 @pytest.fixture
 def toys(monkeypatch, tmp_path):
     """A working folder with the files that the README talks of, and a toy generator behind every command."""
-    from editing import directions, inversion, session
+    from editing import directions, inversion, regions, session
     from editing.faces import photo as photos
     from editing.faces.face import Face
     from editing.types import Inversion
@@ -172,7 +172,8 @@ def toys(monkeypatch, tmp_path):
         def to(self, device):
             return self
 
-    more = {name: fakes.FakeDirection(name, torch.tensor([0, 0, 0.1, 0])) for name in ("yaw", "closed_smile")}
+    shift = torch.tensor([0, 0, 0.1, 0])
+    more = {name: fakes.FakeDirection(name, shift) for name in ("yaw", "closed_smile", "blond", "lipstick")}
     catalogue = fakes.CATALOGUE | more
     strategies = dict.fromkeys(STRATEGIES, fakes.fake_strategy)
     landmarks = np.zeros((68, 2))
@@ -183,12 +184,15 @@ def toys(monkeypatch, tmp_path):
     monkeypatch.setattr(session, "load_catalogue", lambda *_: catalogue)
     monkeypatch.setattr(session.detect, "find_faces", lambda rgb, detector="auto": faces)
     monkeypatch.setattr(directions, "apply", fakes.fake_apply, raising=False)
+    monkeypatch.setattr(directions, "disentangled", lambda direction: direction)
+    monkeypatch.setattr(regions, "probabilities", lambda picture: np.full((256, 256, 13), 1 / 13, np.float32))
+    monkeypatch.setattr(regions, "mixed", lambda generator, base, edited, _: session.synthesise(generator, edited))
     monkeypatch.setattr(inversion, "STRATEGIES", strategies, raising=False)
     monkeypatch.setattr(inversion, "Budget", fakes.FakeBudget, raising=False)
     monkeypatch.chdir(tmp_path)
     picture = photos.from_rgb(np.random.default_rng(0).integers(60, 190, (96, 96, 3), dtype=np.uint8))
     (tmp_path / "photos").mkdir()
-    for name in ("holiday.jpg", "beach.jpg", "crop.png", "photos/a.jpg", "photos/b.png"):
+    for name in ("holiday.jpg", "beach.jpg", "crop.png", "mask.png", "photos/a.jpg", "photos/b.png"):
         photos.save(picture, tmp_path / name)
     (tmp_path / "recipe.json").write_text('{"smile": 2}')
     for name, level in (("anna", -0.3), ("ben", 0.3)):
