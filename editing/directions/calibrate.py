@@ -4,10 +4,11 @@
     python -m editing.directions.calibrate work/ --photos aligned/ --only smile age
     python -m editing.directions.calibrate work/ --collect                     # work/*.json -> the shipped catalogue
 
-The range is found on twelve generated faces: the strength at which the median face has moved as far from itself as it
+The range is found on ten generated faces: the strength at which the median face has moved as far from itself as it
 may (dlib distance DRIFT; more for age and pose, which change a face by nature) or the target has moved two standard
 deviations of the population, whichever comes first.  What is reported is then measured on others: 64 generated faces
-and the photos, inverted by `hyper`.
+and the photos, inverted by `hyper`.  An end that does not keep there what the catalogue promises (`broken`) is closed,
+so that the range begins or ends at 0, and an edit with two such ends is not in the catalogue.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,10 +32,11 @@ from stylegan2.allocator import tune_allocator
 from stylegan2.files import replacing
 from stylegan2.generator import Generator
 
-SEARCHED, MEASURED, PSI = range(64, 76), range(64), 0.7
+SEARCHED, MEASURED, PSI = range(64, 74), range(64), 0.7
 CHANGING = ("age", "pose")  # groups whose edits change a face by nature
-DRIFT, DRIFT_CHANGING = 0.40, 0.55  # aimed at; the limits are 0.45 and 0.6
-ENOUGH = 2.0  # standard deviations of the target
+SAFE, SAFE_CHANGING = 0.45, 0.6  # drift: from here on it is another person
+AIMED = 0.9  # of that, where the range is looked for
+ENOUGH, LEAST = 2.0, 1.0  # standard deviations of the target: looked for, and promised
 FIRST, FURTHEST, ROUNDS = 2.0, 16.0, 3
 RIGHT = 0.95  # share of the faces whose target must move as the name says, at either end
 
@@ -93,7 +94,8 @@ def aim(direction: Direction) -> tuple[int, int]:
 
 
 def limit(direction: Direction) -> float:
-    return DRIFT_CHANGING if direction.group in CHANGING else DRIFT
+    """The median drift (dlib distance) that an edit must stay below."""
+    return SAFE_CHANGING if direction.group in CHANGING else SAFE
 
 
 def furthest(generator: Generator, faces: Sequence[Case], direction: Direction, sign: int) -> float:
@@ -104,7 +106,7 @@ def furthest(generator: Generator, faces: Sequence[Case], direction: Direction, 
         lost = float(np.isnan(moved.drift).mean())
         drift = float(np.nanmedian(moved.drift)) if lost < 0.5 else np.inf
         done = sign * towards * float(np.nanmedian(moved.change[:, target])) / ENOUGH
-        full = max(drift / limit(direction), done, 0.5 + lost * 8)  # 1: as far as it may go
+        full = max(drift / limit(direction) / AIMED, done, 0.5 + lost * 8)  # 1: as far as it may go
         factor = np.clip(1 / full, 0.4, 2.5)
         if 0.93 < factor < 1.08:
             break
@@ -112,51 +114,71 @@ def furthest(generator: Generator, faces: Sequence[Case], direction: Direction, 
     return round(sign * strength, 1)
 
 
-def calibrate(generator: Generator, direction: Direction, searched: Sequence[Case], made: Sequence[Case],
-              photos: Sequence[Case]) -> Direction:  # fmt: skip
-    """A direction -> the same with everything measured of it."""
+@dataclass(frozen=True)
+class End:
+    """One end of a range, measured: strength; moves (J,) of all judges in standard deviations; right: share of the
+    faces whose target moved as the name says, lost ones counting as wrong; drift: median dlib distance."""
+
+    strength: float
+    moves: np.ndarray
+    right: float
+    drift: float
+
+
+def measured(generator: Generator, faces: Sequence[Case], direction: Direction, strength: float) -> End:
+    """An end on these faces; nearer to 0 if the faces drift too far there."""
+    target, towards = aim(direction)
+    for _ in range(ROUNDS):
+        moved = move(generator, faces, direction, strength)
+        along = towards * np.sign(strength) * moved.change[:, target]
+        counted = np.isfinite(along) | np.isnan(moved.drift)
+        end = End(strength, np.nanmean(moved.change, 0), float(np.mean(along[counted] > 0)),
+                  float(np.nanmedian(moved.drift)))  # fmt: skip
+        if end.drift < limit(direction):
+            break
+        strength = round(0.95 * strength * limit(direction) / end.drift, 2)
+    return end
+
+
+def broken(direction: Direction, end: End) -> str:
+    """'' if this end keeps every promise, else which it breaks."""
+    target, towards = aim(direction)
+    failed = []
+    if np.sign(end.strength) * towards * end.moves[target] < LEAST:
+        failed.append(f"moves its target by {abs(end.moves[target]):.2f} only")
+    if end.right < RIGHT:
+        failed.append(f"moves it the wrong way on {1 - end.right:.0%}")
+    if not end.drift < limit(direction):
+        failed.append(f"drifts by {end.drift:.2f}")
+    return ", ".join(failed)
+
+
+def calibrate(generator: Generator, direction: Direction, searched: Sequence[Case], faces: Sequence[Case]
+              ) -> Direction:  # fmt: skip
+    """A direction -> the same with everything measured of it; an end that breaks a promise is 0."""
     names, _, spread = population.arrays()
     target, towards = aim(direction)
-    if direction.safe_range is None:
-        direction = replace(
-            direction, safe_range=tuple(furthest(generator, searched, direction, sign) for sign in (-1, 1))
-        )
-    faces, ends, right, drifts, leaks, effects = [*made, *photos], [], [], [], [], []
-    for sign, end in zip((-1, 1), direction.safe_range, strict=True):
-        if end == 0:
-            ends.append(0.0)
-            right.append(1.0)
-            continue
-        moved = move(generator, faces, direction, end)
-        along = towards * moved.change[:, target]
-        ends.append(float(np.nanmean(along)))
-        right.append(float(np.mean((along * sign)[np.isfinite(along) | np.isnan(moved.drift)] > 0)))
-        drifts.append(float(np.nanmedian(moved.drift)))
-        effects.append(float(np.nanmean(along)) * towards * spread[target] / end)
-        leaks.append(np.abs(np.nanmean(moved.change, 0)) / max(abs(ends[-1]), 1e-6))
-    leak = np.mean(leaks, 0)
+    found = [measured(generator, faces, direction, furthest(generator, searched, direction, sign)) for sign in (-1, 1)]
+    for end in found:
+        print(f"{direction.name} {end.strength:+g}: moves {end.moves[target]:+.2f}, right {end.right:.3f}, "
+              f"drift {end.drift:.3f} {broken(direction, end)}", flush=True)  # fmt: skip
+    kept = [None if broken(direction, end) else end for end in found]
+    open_ends = [end for end in kept if end]
+    facts = {
+        "safe_range": tuple(end.strength if end else 0.0 for end in kept),
+        "ends": tuple(round(towards * float(end.moves[target]), 2) if end else 0.0 for end in kept),
+        "right": tuple(round(end.right, 3) if end else 1.0 for end in kept),
+    }
+    if not open_ends:
+        return replace(direction, **facts)
+    leak = np.mean([np.abs(end.moves) / max(abs(end.moves[target]), 1e-6) for end in open_ends], 0)
     return replace(
         direction,
-        effect=round(float(np.mean(effects)), 4),
-        ends=tuple(round(end, 2) for end in ends),
-        right=tuple(round(share, 3) for share in right),
-        drift=round(max(drifts), 3),
+        **facts,
+        effect=round(float(np.mean([end.moves[target] * spread[target] / end.strength for end in open_ends])), 4),
+        drift=round(max(end.drift for end in open_ends), 3),
         leakage={n: round(float(v), 2) for n, v in zip(names, leak, strict=True) if n != names[target]},
     )
-
-
-def kept(direction: Direction) -> str:
-    """'' if every bar is met, else which are not."""
-    low, high = direction.safe_range
-    ends = [(end, right) for end, right, s in zip(direction.ends, direction.right, (low, high), strict=True) if s]
-    failed = []
-    if any(abs(end) < 1 for end, _ in ends):
-        failed.append("moves its target too little")
-    if any(right < RIGHT for _, right in ends):
-        failed.append("moves it the wrong way too often")
-    if direction.drift >= (0.6 if direction.group in CHANGING else 0.45):
-        failed.append("drifts too far")
-    return ", ".join(failed)
 
 
 def invert(generator: Generator, folder: Path, cache: Path) -> list[Inversion]:
@@ -184,28 +206,29 @@ def main() -> None:
     tune_allocator()
     catalogue = load()
     if options.collect:
-        save(Catalogue([collected(options.work, direction) for direction in catalogue.values()]))
+        found = [collected(options.work, direction) for direction in catalogue.values()]
+        save(Catalogue([direction for direction in found if direction is not None]))
         return
     todo = [n for n in catalogue if not options.only or n in options.only][options.part[0] :: options.part[1]]
     todo = [n for n in todo if not (options.work / f"{n}.json").exists()]
     generator = checkpoints.load(zoo.path("mobilestylegan-ffhq-1024"))
-    seen = partial(cases, generator)
-    searched, made = seen(generated(generator, SEARCHED)), seen(generated(generator, MEASURED))
-    photos = seen(invert(generator, options.photos, options.work)) if options.photos else []
+    photos = invert(generator, options.photos, options.work) if options.photos else []
+    faces = cases(generator, [*generated(generator, MEASURED), *photos])
+    searched = cases(generator, generated(generator, SEARCHED))
     for name in todo:
-        found = calibrate(generator, catalogue[name], searched, made, photos)
+        found = calibrate(generator, catalogue[name], searched, faces)
         facts = {key: getattr(found, key) for key in ("safe_range", "effect", "ends", "right", "drift", "leakage")}
         with replacing(options.work / f"{name}.json") as part:
             part.write_text(json.dumps(facts))
-        print(name, found.safe_range, found.ends, found.right, found.drift, kept(found) or "ok", flush=True)
 
 
-def collected(work: Path, direction: Direction) -> Direction:
+def collected(work: Path, direction: Direction) -> Direction | None:
+    """The direction with what `work` says of it; None if neither end keeps what the catalogue promises."""
     path = work / f"{direction.name}.json"
     if not path.exists():
         return direction
     facts = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(path.read_text()).items()}
-    return replace(direction, **facts)
+    return replace(direction, **facts) if any(facts["safe_range"]) else None
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Calibration on a made-up face whose judges are linear: ranges end where they must, figures are those put in."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -53,22 +55,50 @@ def test_or_where_faces_are_lost(linear):
 
 def test_figures_are_those_of_the_faces(linear):
     spread = linear(gain=0.5, drift=0.1)
-    found = calibrate.calibrate(None, SMILE, FACES, FACES, FACES)
+    found = calibrate.calibrate(None, SMILE, FACES, FACES)
     low, high = found.safe_range
     assert found.effect == pytest.approx(0.5 * spread, rel=1e-3)
     assert found.ends == (round(0.5 * low, 2), round(0.5 * high, 2)) and found.right == (1.0, 1.0)
     assert found.drift == pytest.approx(0.1 * max(-low, high)) and found.leakage["age"] == 0.25
-    assert "smile" not in found.leakage and calibrate.kept(found) == ""
+    assert "smile" not in found.leakage
 
 
 def test_a_judge_that_falls_is_followed_downwards(linear):
     linear(gain=-0.5, drift=0.1)
     falling = Direction("in_awe", torch.zeros(512), (3, 6), "expression", judge="-smile")
-    found = calibrate.calibrate(None, falling, FACES, FACES, [])
+    found = calibrate.calibrate(None, falling, FACES, FACES)
     assert found.ends[0] < 0 < found.ends[1] and found.effect < 0 and found.right == (1.0, 1.0)
 
 
-def test_what_fails_a_bar_is_told(linear):
-    linear(gain=-0.2, drift=0.1)  # the wrong way
-    found = calibrate.calibrate(None, SMILE, FACES, FACES, [])
-    assert "wrong way" in calibrate.kept(found) and "too little" in calibrate.kept(found)
+def test_an_end_at_which_faces_drift_too_far_comes_nearer(linear):
+    linear(gain=1.0, drift=0.1)
+    end = calibrate.measured(None, FACES, SMILE, 8.0)
+    assert 4.0 < end.strength < 4.5 and end.drift < 0.45
+    assert not calibrate.broken(SMILE, end)
+
+
+def test_an_edit_that_breaks_its_promises_has_no_range_and_leaves_the_catalogue(linear, tmp_path):
+    linear(gain=-0.05, drift=0.1)  # the wrong way, and little
+    end = calibrate.measured(None, FACES, SMILE, 2.0)
+    assert "wrong way on 100%" in calibrate.broken(SMILE, end) and "moves its target" in calibrate.broken(SMILE, end)
+    found = calibrate.calibrate(None, SMILE, FACES, FACES)
+    assert found.safe_range == (0.0, 0.0)
+    facts = {key: getattr(found, key) for key in ("safe_range", "ends")}
+    (tmp_path / "smile.json").write_text(json.dumps(facts))
+    assert calibrate.collected(tmp_path, SMILE) is None
+    other = Direction("other", torch.zeros(512), (0, 16))
+    assert calibrate.collected(tmp_path, other) is other
+
+
+def test_one_bad_end_closes_and_the_other_stays(linear, monkeypatch):
+    linear(gain=0.5, drift=0.1)
+    good = calibrate.move
+
+    def one_sided(generator, faces, direction, strength):
+        moved = good(generator, faces, direction, strength)
+        return moved if strength > 0 else Moved(moved.change * 0.1, moved.drift)
+
+    monkeypatch.setattr(calibrate, "move", one_sided)
+    found = calibrate.calibrate(None, SMILE, FACES, FACES)
+    assert found.safe_range[0] == 0 < found.safe_range[1] and found.ends[0] == 0
+    assert found.drift == pytest.approx(0.1 * found.safe_range[1])
