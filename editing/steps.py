@@ -57,13 +57,16 @@ def chosen(step: Step, catalogue: Catalogue) -> Any:
     from editing import directions
 
     found = direction(catalogue, str(step.parameters.get("name", "")))
-    return directions.disentangled(found) if step.parameters.get("disentangle") else found
+    return directions.disentangled(found, step.strength) if step.parameters.get("disentangle") else found
 
 
 def checked_sha256(step: Step, catalogue: Catalogue) -> str:
     """The sha256 of a latent step's direction.  UsageError if the step was pinned to another one."""
     name = str(step.parameters.get("name", ""))
-    found = direction_sha256(chosen(step, catalogue))
+    form = chosen(step, catalogue)
+    if step.parameters.get("disentangle"):  # both sides of 0, so that the strength may be changed
+        form = replace(form, vector=direction(catalogue, name).clean)
+    found = direction_sha256(form)
     if step.direction_sha256 not in ("", found):
         raise UsageError(
             f"This recipe was made with another version of '{name}': "

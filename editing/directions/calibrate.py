@@ -37,6 +37,7 @@ CHANGING = ("age", "pose")  # groups whose edits change a face by nature
 SAFE, SAFE_CHANGING = 0.45, 0.6  # drift: from here on it is another person
 AIMED = 0.9  # of that, where the range is looked for
 ENOUGH, LEAST = 2.0, 1.0  # standard deviations of the target: looked for, and promised
+HOPELESS = 0.6  # of the promise: what moves less on the first faces is not measured on more
 FIRST, FURTHEST, ROUNDS = 2.0, 16.0, 3
 RIGHT = 0.95  # share of the faces whose target must move as the name says, at either end
 
@@ -99,8 +100,11 @@ def limit(direction: Direction) -> float:
 
 
 def furthest(generator: Generator, faces: Sequence[Case], direction: Direction, sign: int) -> float:
-    """The end of the range on this side: by regula falsi on drift and target, whichever is reached first."""
-    (target, towards), strength = aim(direction), FIRST
+    """The end of the range on this side: by regula falsi on drift and target, whichever is reached first.
+
+    0 where the target hardly moves, so that there is nothing to measure.
+    """
+    (target, towards), strength, done = aim(direction), FIRST, 0.0
     for _ in range(ROUNDS):
         moved = move(generator, faces, direction, sign * strength)
         lost = float(np.isnan(moved.drift).mean())
@@ -110,8 +114,9 @@ def furthest(generator: Generator, faces: Sequence[Case], direction: Direction, 
         factor = np.clip(1 / full, 0.4, 2.5)
         if 0.93 < factor < 1.08:
             break
+        done *= factor
         strength = float(np.clip(strength * factor, 0.25, FURTHEST))
-    return round(sign * strength, 1)
+    return round(sign * strength, 1) if done * ENOUGH > HOPELESS * LEAST else 0.0
 
 
 @dataclass(frozen=True)
@@ -128,6 +133,8 @@ class End:
 def measured(generator: Generator, faces: Sequence[Case], direction: Direction, strength: float) -> End:
     """An end on these faces; nearer to 0 if the faces drift too far there."""
     target, towards = aim(direction)
+    if strength == 0:
+        return End(0.0, np.zeros(len(population.load())), 0.0, 0.0)
     for _ in range(ROUNDS):
         moved = move(generator, faces, direction, strength)
         along = towards * np.sign(strength) * moved.change[:, target]

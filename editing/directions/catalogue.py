@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -40,8 +41,9 @@ class Direction:
     of faces that it moves the right way there; drift: median identity distance, the larger of both ends; leakage: what
     another judge moves, in its own standard deviations, for one of its judge's.
     Measured on generated faces and photos, see `editing.directions.calibrate`.
-    clean: the same edit with what else it moves taken back, see `editing.directions.disentangle`, and clean_leak its
-    mean leakage;
+    clean: (2, 16, 512), what a strength of 1 adds in the disentangled form, below 0 and above; see
+    `editing.directions.disentangle`.  clean_figures: its mean leakage (leak), the share of the target's movement that
+    it keeps (kept) and its drift;
     styles: what a strength of 1 adds to the gains of these styles, (C,) each, see `editing.directions.stylespace`; a
     direction that has them may have a vector of zeros.
     """
@@ -59,9 +61,14 @@ class Direction:
     right: tuple[float, float] | None = None
     drift: float | None = None
     leakage: Mapping[str, float] = field(default_factory=dict)
-    clean_leak: float | None = None
+    clean_figures: Mapping[str, float] | None = None
     styles: Mapping[str, Tensor] | None = None
     clean: Tensor | None = None
+
+    @property
+    def leaks(self) -> float:
+        """What the other judges move on average, each in its standard deviations, for one of its judge's."""
+        return float(np.nanmean(list(self.leakage.values())))
 
 
 class Catalogue(Mapping[str, Direction]):
@@ -96,11 +103,20 @@ def apply(ws: Tensor, direction: Direction, strength: float) -> Tensor:
     return ws + rows * vector
 
 
-def disentangled(direction: Direction) -> Direction:
-    """Its disentangled form (see `editing.directions.disentangle`).  UsageError if nobody has measured one."""
+def disentangled(direction: Direction, strength: float) -> Direction:
+    """Its disentangled form on this side of 0 (see `editing.directions.disentangle`).
+
+    UsageError if nobody has measured one.
+    """
     if direction.clean is None:
         raise UsageError(f"'{direction.name}' has no disentangled form: leave --disentangle out for it.")
-    return replace(direction, vector=direction.clean)
+    return replace(direction, vector=direction.clean[int(strength > 0)], rows=(0, MERGED))
+
+
+def leak(change: np.ndarray, target: int) -> float:
+    """Mean movements (J,) in standard deviations -> mean movement of the others for one of the target's."""
+    others = np.delete(np.abs(change), target)
+    return float(np.nanmean(others) / max(abs(change[target]), 1e-6))
 
 
 def load() -> Catalogue:
@@ -111,7 +127,7 @@ def load() -> Catalogue:
 
 def tensors_of(directions: Collection[Direction]) -> dict[str, Tensor]:
     """Everything that is numbers, for a safetensors file: 'name' the vector, 'name/style' a change of that style,
-    'name#clean' the disentangled vector."""
+    'name#clean' the disentangled form."""
     tensors = {direction.name: direction.vector for direction in directions}
     for direction in directions:
         tensors |= {f"{direction.name}/{style}": change for style, change in (direction.styles or {}).items()}
@@ -141,6 +157,8 @@ def from_facts(name: str, tensors: Mapping[str, Tensor], fact: dict) -> Directio
         raise ValueError("styles and vectors are numbers, not facts")
     styles = {key.partition("/")[2]: t.float() for key, t in tensors.items() if key.startswith(f"{name}/")}
     pairs = {key: fact[key] and tuple(map(float, fact[key])) for key in ("ends", "right") if key in fact}
+    if fact.get("clean_figures"):
+        pairs["clean_figures"] = {key: float(value) for key, value in fact["clean_figures"].items()}
     facts = fact | pairs | {"rows": (first, last), "safe_range": safe, "styles": styles or None}
     clean = tensors[f"{name}#clean"].float() if f"{name}#clean" in tensors else None
     return Direction(name=name, vector=tensors[name].float(), clean=clean, **facts)

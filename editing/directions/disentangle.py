@@ -1,27 +1,31 @@
-"""The disentangled form of every direction: what it moves besides its target is taken back, by measurement.
+"""The disentangled form of a direction: what it moves besides its target is taken back, by measurement.
 
-    python -m editing.directions.disentangle work/ [--only smile age]     # work/NAME.clean.npz; goes on where killed
-    python -m editing.directions.disentangle work/ --collect              # into the shipped catalogue
+    python -m editing.directions.disentangle work/ --photos aligned/ --leakiest 14    # goes on where it was killed
+    python -m editing.directions.disentangle work/ --collect                          # into the shipped catalogue
 
-A direction that is orthogonal to all other judges' slopes still leaks: slopes are averages, and an edit goes far.  So
-the leak itself is measured at both ends of the range, and a sum of the other judges' own directions is added that
-takes it back, as slopes predict, while the target's movement stays (least squares with one constraint); then it is
-measured again, twice.  What is kept is the form that leaked least and kept KEPT of the target's movement; how much it
-leaks is then measured on the faces that the catalogue's other figures come from.
+A direction that is orthogonal to all other judges' slopes still leaks: slopes are averages over whole codes, and an
+edit goes far, on some rows.  So it is measured.  First what every judge's own direction does to all judges, on coarse
+and on fine rows (`jacobian`, once).  Then what the edit moves at an end of its range; a sum of those directions takes
+that back while the target stays (least squares), and the result is measured and corrected again.  Both ends are done
+apart, since much of a leak is the same whichever way one goes: the form is linear on either side of 0.  What is kept
+is what leaked least, kept KEPT of the target's movement and stayed the same person; how well it does is then measured
+on the faces that the catalogue's other figures come from.
 """
 
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from editing.directions.calibrate import MEASURED, Case, aim, cases, generated, move
-from editing.directions.catalogue import Catalogue, Direction, disentangled, load, save
+from editing.directions.calibrate import MEASURED, Case, aim, cases, generated, invert, limit, move
+from editing.directions.catalogue import MERGED, Catalogue, Direction, leak, load, save
 from editing.directions.own import slopes
 from editing.judges import population
 from stylegan2 import checkpoints, w_statistics, zoo
@@ -29,64 +33,100 @@ from stylegan2.allocator import tune_allocator
 from stylegan2.files import replacing
 from stylegan2.generator import Generator
 
-SEEDS = range(64, 80)  # not those that the catalogue's figures come from
+SEEDS = range(64, 76)  # not those that the catalogue's figures come from
+PROBED = 8  # of them, for the Jacobian
+BANDS = ((0, 7), (7, 16))  # coarse rows and fine ones
+STEP = 1.5  # whitened units that a judge's direction is probed with
 ROUNDS = 3
 KEPT = 0.85  # of the target's movement; the promise is 0.8
-STIFF = 0.05  # how little a correction may cost, in squared standard deviations of the code
+STIFF = 0.02  # how little a correction may cost: of a squared step, in squared standard deviations of a judge
+HELD = 30.0  # how much more the target's movement counts than another's
 
 
-def leak(change: np.ndarray, target: int) -> float:
-    """Mean movements (J,) in standard deviations -> mean movement of the others for one of the target's."""
-    others = np.delete(np.abs(change), target)
-    return float(np.nanmean(others) / max(abs(change[target]), 1e-6))
+def basis() -> Tensor:
+    """(judges * bands, 16, 512): every judge's steepest way in whitened W, STEP long, on each band of rows."""
+    statistics, found = w_statistics.load(), []
+    for name in population.load():
+        slope = slopes()[name] / np.linalg.norm(slopes()[name])
+        vector = STEP * torch.from_numpy(slope).float() * statistics.stdev @ statistics.components
+        for start, end in BANDS:
+            rows = torch.zeros(MERGED, 512)
+            rows[start:end] = vector
+            found.append(rows)
+    return torch.stack(found)
 
 
-def measured(generator: Generator, faces: Sequence[Case], direction: Direction) -> tuple[np.ndarray, float]:
-    """-> half the difference (J,) of what both ends move, nan as 0; and the mean leakage of both."""
-    target, _ = aim(direction)
-    found = [np.nanmean(move(generator, faces, direction, end).change, 0) for end in direction.safe_range]
-    odd = (found[1] - found[0]) / 2 if all(direction.safe_range) else found[int(direction.safe_range[0] == 0)]
-    leaks = [leak(change, target) for change, end in zip(found, direction.safe_range, strict=True) if end]
-    return np.nan_to_num(odd), float(np.mean(leaks))
+def jacobian(generator: Generator, faces: Sequence[Case], moves: Tensor, kept: Path, part: tuple[int, int]) -> None:
+    """What each of the moves (K, 16, 512) does to all judges, half the difference of both signs: into `kept`/K.npy."""
+    for index in range(part[0], len(moves), part[1]):
+        path = kept / f"jacobian-{index:03d}.npy"
+        if not path.exists():
+            probe = Direction("probe", moves[index], (0, MERGED))
+            up, down = (np.nanmean(move(generator, faces, probe, sign).change, 0) for sign in (1.0, -1.0))
+            with replacing(path) as unfinished, open(unfinished, "wb") as stream:
+                np.save(stream, np.nan_to_num((up - down) / 2))
+    if part[0] == 0:
+        print("jacobian done", flush=True)
 
 
-def correction(odd: np.ndarray, target: int, g: np.ndarray) -> np.ndarray:
-    """What moved (J,), slopes g (512, J) -> a step (512,) in whitened W that takes the others back and not the target.
+def correction(moved: np.ndarray, target: int, effects: np.ndarray) -> np.ndarray:
+    """What moved (J,), effects (K, J) of the moves that there are -> amounts (K,) of them that take the others back.
 
-    The step is made of the others' slopes, each less its part along the target's.
+    Least squares over all judges, the target's wanted change being 0 with HELD times the weight, and small amounts.
     """
-    along = g[:, target] / np.linalg.norm(g[:, target])
-    others = np.delete(g, target, 1)
-    basis = others - np.outer(along, along @ others)
-    effect = others.T @ basis  # (J - 1, J - 1): what a unit of each does to each
-    wanted = -np.delete(odd, target)
-    amounts = np.linalg.solve(effect.T @ effect + STIFF * basis.T @ basis, effect.T @ wanted)
-    return basis @ amounts
+    weight = np.ones(len(moved))
+    weight[target] = HELD
+    wanted = -moved * weight
+    wanted[target] = 0.0
+    a = effects.T * weight[:, None]
+    return np.linalg.solve(a.T @ a + STIFF * np.eye(len(effects)), a.T @ wanted)
 
 
-def clean(generator: Generator, direction: Direction, faces: Sequence[Case]) -> Direction:
-    """A measured direction -> the same with a disentangled form in `clean`, found on these faces, or None."""
-    statistics, (target, _) = w_statistics.load(), aim(direction)
-    g = np.stack([slopes()[name].astype(np.float64) for name in population.arrays()[0]], 1)
-    reach = float(np.mean(np.abs([end for end in direction.safe_range if end])))
-    odd, least = measured(generator, faces, direction)
-    start, current, best = odd[target], direction, None
-    print(f"{direction.name}: leakage {least:.2f}", flush=True)
+@dataclass(frozen=True)
+class Found:
+    """One side's form on some faces: vector (16, 512) for a strength of 1, its leakage, its target's movement (in
+    standard deviations, the way that the name says) and its median drift."""
+
+    vector: Tensor
+    leak: float
+    kept: float
+    drift: float
+
+
+def judged(generator: Generator, faces: Sequence[Case], direction: Direction, vector: Tensor, end: float
+           ) -> tuple[Found, np.ndarray]:  # fmt: skip
+    target, towards = aim(direction)
+    moved = move(generator, faces, replace(direction, vector=vector, rows=(0, MERGED)), end)
+    change = np.nan_to_num(np.nanmean(moved.change, 0))
+    along = float(np.sign(end) * towards * change[target])
+    return Found(vector, leak(change, target), along, float(np.nanmedian(moved.drift))), change
+
+
+def clean_side(generator: Generator, faces: Sequence[Case], direction: Direction, end: float, moves: Tensor,
+               effects: np.ndarray) -> Found:  # fmt: skip
+    """The form of one side that leaks least and keeps the rest, the direction's own if none does."""
+    target, _ = aim(direction)
+    vector = torch.zeros(MERGED, 512)
+    vector[slice(*direction.rows)] = direction.vector
+    first, change = judged(generator, faces, direction, vector, end)
+    best = current = first
     for _ in range(ROUNDS):
-        step = correction(odd, target, g) / reach
-        vector = current.vector + torch.from_numpy(step).float() * statistics.stdev @ statistics.components
-        current = replace(current, vector=vector)
-        odd, leaks = measured(generator, faces, current)
-        share = float(odd[target] / start)
-        print(f"  leakage {leaks:.2f}, effect kept {share:.2f}", flush=True)
-        if share >= KEPT and leaks < least:
-            least, best = leaks, vector
-    return replace(direction, clean=best)
+        amounts = torch.from_numpy(correction(change, target, effects)).float()
+        vector = current.vector + torch.einsum("k,krc->rc", amounts, moves) / end
+        current, change = judged(generator, faces, direction, vector, end)
+        share = current.kept / first.kept
+        print(f"  {direction.name} {end:+g}: leakage {first.leak:.3f} -> {current.leak:.3f}, kept {share:.2f}, "
+              f"drift {first.drift:.2f} -> {current.drift:.2f}", flush=True)  # fmt: skip
+        if share >= KEPT and current.drift < limit(direction) and current.leak < best.leak:
+            best = current
+    return best
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("work", type=Path)
+    parser.add_argument("--photos", type=Path, help="a folder of aligned photos, as for calibrate")
+    parser.add_argument("--leakiest", type=int, help="only so many, those that leak most")
     parser.add_argument("--only", nargs="*")
     parser.add_argument("--part", nargs=2, type=int, default=(0, 1), metavar=("K", "N"))
     parser.add_argument("--collect", action="store_true")
@@ -98,38 +138,45 @@ def main() -> None:
         save(Catalogue([collected(options.work, direction) for direction in catalogue.values()]))
         return
     generator = checkpoints.load(zoo.path("mobilestylegan-ffhq-1024"))
-    found_on, shown_on = (cases(generator, generated(generator, seeds)) for seeds in (SEEDS, MEASURED))
-    for name in [n for n in catalogue if not options.only or n in options.only][options.part[0] :: options.part[1]]:
-        path = options.work / f"{name}.clean.npz"
-        if path.exists() or catalogue[name].styles or catalogue[name].vector.ndim != 1:
+    faces, moves = cases(generator, generated(generator, SEEDS)), basis()
+    jacobian(generator, faces[:PROBED], moves, options.work, tuple(options.part))
+    names = sorted(catalogue, key=lambda name: -catalogue[name].leaks)[: options.leakiest]
+    names = [n for n in options.only or names if not catalogue[n].styles]
+    files = [options.work / f"jacobian-{index:03d}.npy" for index in range(len(moves))]
+    while not all(file.exists() for file in files):
+        time.sleep(5)  # until the other parts are there
+    effects = np.stack([np.load(file) for file in files])
+    photos = invert(generator, options.photos, options.work) if options.photos else []
+    shown = cases(generator, [*generated(generator, MEASURED), *photos])
+    for name in names[options.part[0] :: options.part[1]]:
+        path, direction = options.work / f"{name}.clean.npz", catalogue[name]
+        if path.exists():
             continue
-        found = clean(generator, catalogue[name], found_on)
-        facts = {"vector": np.zeros(0), "before": np.nan, "after": np.nan, "kept": np.nan}
-        if found.clean is not None:
-            (odd, before), (clean_odd, after) = (
-                measured(generator, shown_on, form) for form in (found, disentangled(found))
-            )
-            target, _ = aim(found)
-            facts = {"vector": found.clean.numpy(), "before": before, "after": after,
-                     "kept": clean_odd[target] / odd[target]}  # fmt: skip
-        print(
-            f"{name}: on other faces {facts['before']:.3f} -> {facts['after']:.3f}, kept {facts['kept']:.2f}",
-            flush=True,
-        )
+        sides, after = np.zeros((2, MERGED, 512), np.float32), []
+        for side, end in enumerate(direction.safe_range):
+            if end:
+                found = clean_side(generator, faces, direction, end, moves, effects)
+                sides[side] = found.vector.numpy()
+                after.append((judged(generator, shown, direction, found.vector, end)[0], abs(direction.ends[side])))
+        facts = {
+            "leak": np.mean([found.leak for found, _ in after]),
+            "kept": min(found.kept / before for found, before in after),
+            "drift": max(found.drift for found, _ in after),
+        }
+        print(f"{name}: on all faces {direction.leaks:.3f} -> {facts['leak']:.3f}, kept {facts['kept']:.2f}, "
+              f"drift {direction.drift:.2f} -> {facts['drift']:.2f}", flush=True)  # fmt: skip
         with replacing(path) as part, open(part, "wb") as stream:
-            np.savez(stream, **facts)
+            np.savez(stream, vector=sides, **facts)
 
 
 def collected(work: Path, direction: Direction) -> Direction:
+    """The direction with the form that `work` has for it."""
     path = work / f"{direction.name}.clean.npz"
     if not path.exists():
         return direction
     facts = np.load(path)
-    if not facts["vector"].size:
-        return replace(direction, clean=None, clean_leak=None)
-    return replace(
-        direction, clean=torch.from_numpy(facts["vector"]).float(), clean_leak=round(float(facts["after"]), 3)
-    )
+    figures = {name: round(float(facts[name]), 3) for name in ("leak", "kept", "drift")}
+    return replace(direction, clean=torch.from_numpy(facts["vector"]).float(), clean_figures=figures)
 
 
 if __name__ == "__main__":

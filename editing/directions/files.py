@@ -48,6 +48,7 @@ def read(path: Path | str) -> list[Direction]:
         if not re.fullmatch(NAME, direction.name):
             raise CheckpointError(f"{path}: {direction.name[:40]!r} cannot be the name of an edit.")
         numbers = [direction.vector, *(direction.styles or {}).values()]
+        numbers += [direction.clean] if direction.clean is not None else []
         if not all(bool(torch.isfinite(n).all()) for n in numbers) or not any(bool(n.any()) for n in numbers):
             raise CheckpointError(f"{path}: the direction '{direction.name}' is all zeros, or not finite.")
     return directions
@@ -92,6 +93,8 @@ def same(a: Direction, b: Direction) -> bool:
         and torch.equal(a.vector, b.vector)
         and changes.keys() == others.keys()
         and all(torch.equal(changes[style], others[style]) for style in changes)
+        and (a.clean is None) == (b.clean is None)
+        and (a.clean is None or torch.equal(a.clean, b.clean))
     )
 
 
@@ -113,6 +116,8 @@ def _own(path: Path) -> list[Direction]:
         for style, change in (direction.styles or {}).items():
             if not re.fullmatch(STYLE, style) or change.ndim != 1:
                 raise CheckpointError(f"{path}: the direction {direction.name!r} changes a style that none can be.")
+        if direction.clean is not None and tuple(direction.clean.shape) != (2, MERGED, W_DIM):
+            raise CheckpointError(f"{path}: the disentangled form of {direction.name!r} has a shape that does not fit.")
     return directions
 
 

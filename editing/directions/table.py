@@ -19,7 +19,7 @@ range. **Moves**: what its judge says there on average, in standard deviations o
 0.8). **Right**: the share of the faces that it moves the way it says. **Drift**: median dlib distance of the edited
 face from the unedited one, the larger of both ends; 0.45 is another person, except where age and pose change a face by
 nature (0.6). **Leak**: what the other judges move on average for one standard deviation of its own; then with
-`--disentangle`; then what leaks most.
+`--disentangle`, where there is such a form, and the share of the own movement that it keeps; then what leaks most.
 
 ```sh
 python -m editing.directions.calibrate work/ --photos aligned/   # measures; --collect writes the catalogue
@@ -32,20 +32,16 @@ python -m editing.directions.table                               # this page
 """
 
 
-def mean_leak(direction: Direction) -> float:
-    """What the other judges move on average, in their standard deviations, for one of its judge's."""
-    return float(np.nanmean(list(direction.leakage.values())))
-
-
 def row(direction: Direction) -> str:
     worst = sorted(direction.leakage.items(), key=lambda item: -np.nan_to_num(item[1]))[:WORST]
     low, high = direction.safe_range
-    clean = "" if direction.clean_leak is None else f"{direction.clean_leak:.2f}"
+    figures = direction.clean_figures
+    clean = f"{figures['leak']:.2f} ({figures['kept']:.0%})" if figures else ""
     link = f"[{direction.name}](gallery/edits/{direction.name}.webp)"
     cells = [
         link, direction.description, direction.judge, f"{low:+g} to {high:+g}",
         f"{direction.ends[0]:+.1f} to {direction.ends[1]:+.1f}",
-        f"{direction.right[0]:.0%}, {direction.right[1]:.0%}", f"{direction.drift:.2f}", f"{mean_leak(direction):.2f}",
+        f"{direction.right[0]:.0%}, {direction.right[1]:.0%}", f"{direction.drift:.2f}", f"{direction.leaks:.2f}",
         clean, ", ".join(f"{name} {amount:.1f}" for name, amount in worst),
     ]  # fmt: skip
     return "| " + " | ".join(cells) + " |"

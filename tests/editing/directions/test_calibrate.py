@@ -38,9 +38,15 @@ SMILE = Direction("smile", torch.zeros(512), (0, 16), "expression", judge="smile
 
 
 def test_a_range_ends_where_the_person_is_about_to_change(linear):
-    linear(gain=0.1, drift=0.1)
+    linear(gain=0.25, drift=0.1)
     assert calibrate.furthest(None, FACES, SMILE, 1) == pytest.approx(4.0, rel=0.1)
     assert calibrate.furthest(None, FACES, SMILE, -1) == pytest.approx(-4.0, rel=0.1)
+
+
+def test_nothing_is_measured_where_the_target_hardly_moves(linear):
+    linear(gain=0.1, drift=0.1)
+    assert calibrate.furthest(None, FACES, SMILE, 1) == 0
+    assert "moves its target" in calibrate.broken(SMILE, calibrate.measured(None, FACES, SMILE, 0.0))
 
 
 def test_or_where_the_target_has_moved_enough(linear):
@@ -49,8 +55,8 @@ def test_or_where_the_target_has_moved_enough(linear):
 
 
 def test_or_where_faces_are_lost(linear):
-    linear(gain=0.01, drift=0.01, lost_beyond=4.0)
-    assert calibrate.furthest(None, FACES, SMILE, 1) <= 5.0
+    linear(gain=0.2, drift=0.01, lost_beyond=4.0)
+    assert 0 < calibrate.furthest(None, FACES, SMILE, 1) <= 5.0
 
 
 def test_figures_are_those_of_the_faces(linear):

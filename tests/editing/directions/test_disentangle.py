@@ -1,43 +1,111 @@
-"""The linear part of disentangling, where the truth is known: the others go back, the target stays."""
+"""Disentangling where the truth is known: the others go back, the target stays, both sides of 0 are done apart."""
 
 import numpy as np
 import pytest
 import torch
 
-from editing.directions import disentangle
-from editing.directions.catalogue import Direction, disentangled
-from stylegan2.errors import UsageError
+from editing.directions import disentangle, files
+from editing.directions.calibrate import Case, Moved
+from editing.directions.catalogue import Direction, disentangled, leak
+from editing.judges import population
+from editing.steps import checked_sha256, chosen
+from editing.types import latent_step
+from stylegan2.errors import CheckpointError, UsageError
+
+SIDES = torch.stack([torch.full((16, 512), -1.0), torch.ones(16, 512)])
 
 
 def test_a_correction_takes_the_others_back_and_leaves_the_target():
     random = np.random.default_rng(0)
-    g = random.standard_normal((512, 6)) / 20
-    g[:, 2] += 0.4 * g[:, 0]  # entangled with the target
-    odd = np.array([2.0, 0.5, 1.0, -0.7, 0.0, 0.3])
-    step = disentangle.correction(odd, 0, g)
-    after = odd + g.T @ step
-    assert after[0] == pytest.approx(2.0, abs=1e-6)
-    assert np.abs(after[1:]).mean() < 0.25 * np.abs(odd[1:]).mean()
+    effects = 0.2 * random.standard_normal((12, 6)) + np.vstack([np.eye(6), np.eye(6)])
+    effects[:, 2] += 0.4 * effects[:, 0]  # entangled with the target
+    moved = np.array([2.0, 0.5, 1.0, -0.7, 0.0, 0.3])
+    after = moved + disentangle.correction(moved, 0, effects) @ effects
+    assert after[0] == pytest.approx(2.0, abs=0.02)
+    assert np.abs(after[1:]).mean() < 0.1 * np.abs(moved[1:]).mean()
 
 
 def test_leak_is_movement_of_the_others_for_one_of_the_target():
-    assert disentangle.leak(np.array([2.0, 1.0, -1.0]), 0) == 0.5
-    assert disentangle.leak(np.array([-2.0, np.nan, 1.0]), 0) == 0.5
+    assert leak(np.array([2.0, 1.0, -1.0]), 0) == 0.5
+    assert leak(np.array([-2.0, np.nan, 1.0]), 0) == 0.5
+
+
+@pytest.fixture
+def linear(monkeypatch):
+    """Judges that are linear in what is added to the code, and one, `exposure`, that rises on both sides of 0."""
+    names, _, _ = population.arrays()
+    random = np.random.default_rng(1)
+    response = torch.from_numpy(random.standard_normal((len(names), 16, 512)) / 512**0.5).float()
+    moves = torch.from_numpy(random.standard_normal((2 * len(names), 16, 512)) / 40).float()
+
+    def move(generator, faces, direction, strength):
+        vector = torch.zeros(16, 512)
+        vector[slice(*direction.rows)] = direction.vector
+        change = strength * torch.einsum("jrc,rc->j", response, vector).numpy()
+        change[names.index("exposure")] += abs(strength) * 0.5
+        return Moved(np.tile(change, (len(faces), 1)), np.full(len(faces), 0.1 * abs(strength)))
+
+    monkeypatch.setattr(disentangle, "move", move)
+    return names, moves
+
+
+def test_both_sides_lose_what_they_leak(linear, tmp_path):
+    names, moves = linear
+    faces = [Case(None, None)] * 3
+    disentangle.jacobian(None, faces, moves, tmp_path, (0, 2))
+    disentangle.jacobian(None, faces, moves, tmp_path, (1, 2))
+    effects = np.stack([np.load(path) for path in sorted(tmp_path.glob("*.npy"))])
+    smile = Direction("smile", torch.randn(512, generator=torch.Generator().manual_seed(0)), (0, 16), judge="smile")
+    before = [disentangle.judged(None, faces, smile, smile.vector.expand(16, -1), end)[0] for end in (-2.0, 2.0)]
+    if before[1].kept < 0:
+        smile = Direction("smile", -smile.vector, (0, 16), judge="smile")
+    for end in (-2.0, 2.0):
+        own, _ = disentangle.judged(None, faces, smile, smile.vector.expand(16, -1), end)
+        found = disentangle.clean_side(None, faces, smile, end, moves, effects)
+        assert found.leak < 0.3 * own.leak and found.kept > 0.85 * own.kept
+
+
+def test_a_form_that_drifts_too_far_is_not_kept(linear, monkeypatch):
+    _, moves = linear
+    smile = Direction("smile", torch.ones(512), (0, 16), judge="smile")
+    effects = np.eye(len(moves), len(population.load()))
+    found = disentangle.clean_side(None, [Case(None, None)], smile, 6.0, moves, effects)  # drift .6
+    assert torch.equal(found.vector, torch.ones(16, 512))
 
 
 def test_a_direction_without_a_disentangled_form_says_so():
     plain = Direction("mine", torch.zeros(512), (0, 16))
     with pytest.raises(UsageError, match="no disentangled form"):
-        disentangled(plain)
-    other = Direction("mine", torch.zeros(512), (0, 16), clean=torch.ones(512))
-    assert torch.equal(disentangled(other).vector, torch.ones(512))
+        disentangled(plain, 1.0)
+
+
+def test_the_sign_of_the_strength_chooses_the_side_and_one_hash_holds_for_both():
+    catalogue = {"mine": Direction("mine", torch.ones(512), (2, 5), clean=SIDES)}
+    up, down = (
+        latent_step("mine", strength).model_copy(update={"parameters": {"name": "mine", "strength": strength,
+                                                                        "disentangle": True}})
+        for strength in (1.0, -1.0)
+    )  # fmt: skip
+    assert torch.equal(chosen(up, catalogue).vector, SIDES[1]) and chosen(up, catalogue).rows == (0, 16)
+    assert torch.equal(chosen(down, catalogue).vector, SIDES[0])
+    assert checked_sha256(up, catalogue) == checked_sha256(down, catalogue)
+    assert checked_sha256(up, catalogue) != checked_sha256(latent_step("mine", 1.0), catalogue)
 
 
 def test_what_was_found_is_collected(tmp_path):
     plain = Direction("mine", torch.zeros(512), (0, 16))
     assert disentangle.collected(tmp_path, plain) is plain
-    np.savez(tmp_path / "mine.clean.npz", vector=np.ones(512), before=0.4, after=0.1234, kept=0.9)
+    np.savez(tmp_path / "mine.clean.npz", vector=SIDES.numpy(), leak=0.1234, kept=0.9, drift=0.2)
     found = disentangle.collected(tmp_path, plain)
-    assert torch.equal(found.clean, torch.ones(512)) and found.clean_leak == 0.123
-    np.savez(tmp_path / "mine.clean.npz", vector=np.zeros(0), before=np.nan, after=np.nan, kept=np.nan)
-    assert disentangle.collected(tmp_path, found).clean is None
+    assert torch.equal(found.clean, SIDES) and found.clean_figures == {"leak": 0.123, "kept": 0.9, "drift": 0.2}
+
+
+def test_a_shared_file_carries_the_form_and_a_wrong_shape_is_refused(tmp_path):
+    mine = Direction("mine", torch.ones(512), (0, 16), clean=SIDES, clean_figures={"leak": 0.1})
+    files.write(tmp_path / "a.safetensors", [mine])
+    (found,) = files.read(tmp_path / "a.safetensors")
+    assert torch.equal(found.clean, SIDES) and found.clean_figures == {"leak": 0.1}
+    assert files.same(found, mine) and not files.same(found, Direction("mine", torch.ones(512), (0, 16)))
+    files.write(tmp_path / "b.safetensors", [Direction("mine", torch.ones(512), (0, 16), clean=torch.ones(512))])
+    with pytest.raises(CheckpointError, match="disentangled form"):
+        files.read(tmp_path / "b.safetensors")
