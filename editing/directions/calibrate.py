@@ -131,7 +131,7 @@ class End:
 
 
 def measured(generator: Generator, faces: Sequence[Case], direction: Direction, strength: float) -> End:
-    """An end on these faces; nearer to 0 if the faces drift too far there."""
+    """An end on these faces; nearer to 0 if the faces drift too far there, further if they may and must."""
     target, towards = aim(direction)
     if strength == 0:
         return End(0.0, np.zeros(len(population.load())), 0.0, 0.0)
@@ -141,9 +141,10 @@ def measured(generator: Generator, faces: Sequence[Case], direction: Direction, 
         counted = np.isfinite(along) | np.isnan(moved.drift)
         end = End(strength, np.nanmean(moved.change, 0), float(np.mean(along[counted] > 0)),
                   float(np.nanmedian(moved.drift)))  # fmt: skip
-        if end.drift < limit(direction):
+        room, lacking = 0.98 * limit(direction) / end.drift, 1.03 * LEAST / max(float(np.nanmean(along)), 1e-6)
+        if end.drift < limit(direction) and not 1.03 < lacking < room:
             break
-        strength = round(0.95 * strength * limit(direction) / end.drift, 2)
+        strength = round(strength * (lacking if end.drift < limit(direction) else room), 2)
     return end
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from editing.judges.judge import NAMES, judge, looks
 from editing.judges.landmarks import measure
 from stylegan2 import checkpoints, engine, zoo
+from stylegan2.allocator import tune_allocator
 from stylegan2.files import replacing
 from stylegan2.generator import Generator
 
@@ -92,9 +93,11 @@ def main() -> None:
                 np.savez(stream, **rescored(shard, names))
             print(path, flush=True)
         return
+    tune_allocator()
     generator = checkpoints.load(zoo.path("mobilestylegan-ffhq-1024"))
     options.folder.mkdir(parents=True, exist_ok=True)
-    for start in range(options.first_seed, options.first_seed + options.count, SHARD):
+    starts = range(options.first_seed, options.first_seed + options.count, SHARD)
+    for start in starts[options.part[0] :: options.part[1]]:
         path = options.folder / f"{start}.npz"
         if not path.exists():
             with replacing(path) as part:

@@ -1,7 +1,8 @@
 """How well does the parser read real photos?  python -m editing.judges.parsing photos/ [--sheet sheet.png]
 
 Aligned crops of real faces (none was trained on): intersection over union with what landmarks say of the inner face,
-summed over all photos, and the seconds a photo takes.  Landmarks know nothing of hair, ears and clothes: for those
+summed over all photos; beside it that of landmarks with themselves, read off the mirrored photo, since they are not the
+truth either; and the seconds a photo takes.  Landmarks know nothing of hair, ears and clothes: for those
 there is the sheet, to be looked at.
 """
 
@@ -41,7 +42,7 @@ def main() -> None:
     options = parser.parse_args()
     tune_allocator()
     network = load(options.weights) if options.weights else None
-    found, truth, tiles, seconds = [], [], [], []
+    found, truth, mirrored, tiles, seconds = [], [], [], [], []
     for path in sorted(p for p in options.photos.iterdir() if p.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp")):
         picture = np.asarray(Image.open(path).convert("RGB"))
         started = time.perf_counter()
@@ -49,17 +50,23 @@ def main() -> None:
         seconds.append(time.perf_counter() - started)
         small = np.asarray(Image.fromarray(picture).resize((SIZE, SIZE), Image.Resampling.BOX))
         tiles.append(painted(small, labels))
-        landmarks = locate(picture)
-        if landmarks is None:
+        landmarks, others = locate(picture), locate(np.ascontiguousarray(picture[:, ::-1]))
+        if landmarks is None or others is None:
             print(f"{path.name}: no landmarks, left out of the figures", file=sys.stderr)
             continue
         found.append(labels)
         truth.append(from_landmarks(landmarks, len(picture), SIZE))
-    scores = intersection_over_union(np.stack(found), np.stack(truth))
-    for name in INNER:
-        print(f"{name:10} {scores[name]:.3f}")
-    print(f"{'mean':10} {np.mean(list(scores.values())):.3f}   over {len(found)} photos of {len(CLASSES)} classes")
-    print(f"{np.median(seconds[1:] or seconds):.3f} s a photo, {torch.get_num_threads()} threads")
+        mirrored.append(from_landmarks(others, len(picture), SIZE)[:, ::-1])
+    scores, own = (intersection_over_union(np.stack(each), np.stack(truth)) for each in (found, mirrored))
+    print("| | " + " | ".join(INNER) + " | mean |\n|---" + "|---" * (len(INNER) + 1) + "|")
+    for name, row in (("parser", scores), ("landmarks, mirrored", own)):
+        print(
+            f"| {name} | "
+            + " | ".join(f"{row[part]:.3f}" for part in INNER)
+            + f" | {np.mean(list(row.values())):.3f} |"
+        )
+    median, threads = np.median(seconds[1:] or seconds), torch.get_num_threads()
+    print(f"\n{len(found)} photos, {len(CLASSES)} classes, {median:.3f} s a photo, {threads} threads")
     if options.sheet:
         tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % options.columns)
         rows = [np.hstack(tiles[i : i + options.columns]) for i in range(0, len(tiles), options.columns)]

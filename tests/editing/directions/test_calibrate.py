@@ -83,6 +83,14 @@ def test_an_end_at_which_faces_drift_too_far_comes_nearer(linear):
     assert not calibrate.broken(SMILE, end)
 
 
+def test_an_end_that_moves_its_target_too_little_goes_further_while_the_person_stays(linear):
+    linear(gain=0.25, drift=0.1)
+    end = calibrate.measured(None, FACES, SMILE, 3.8)
+    assert 4.0 < end.strength < 4.3 and not calibrate.broken(SMILE, end)
+    linear(gain=0.2, drift=0.1)  # would drift too far
+    assert calibrate.measured(None, FACES, SMILE, 3.8).strength == 3.8
+
+
 def test_an_edit_that_breaks_its_promises_has_no_range_and_leaves_the_catalogue(linear, tmp_path):
     linear(gain=-0.05, drift=0.1)  # the wrong way, and little
     end = calibrate.measured(None, FACES, SMILE, 2.0)

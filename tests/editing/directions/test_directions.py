@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from editing import directions
-from editing.directions import fit
+from editing.directions import fit, table
+from editing.directions.calibrate import LEAST, RIGHT, limit
 from editing.directions.catalogue import FACTS, Catalogue, Direction
 from editing.directions.sampling import JUDGES
+from editing.judges import population
 from editing.judges.judge import judge
 from stylegan2 import engine, w_statistics
 
@@ -92,28 +94,41 @@ def fitted_age(w, scores):
     return age
 
 
-def test_the_shipped_catalogue_is_sound():
+def test_the_shipped_catalogue_keeps_what_it_promises():
     catalogue = directions.load()
-    assert {"smile", "age", "yaw", "pitch"} <= set(catalogue) and len(catalogue) >= 20
+    assert {"smile", "age", "yaw", "pitch", "blond", "lipstick"} <= set(catalogue) and len(catalogue) >= 40
+    judges = population.load()
     for name, entry in catalogue.items():
         assert entry.name == name and entry.vector.shape == (512,) and torch.isfinite(entry.vector).all()
         assert 0 <= entry.rows[0] < entry.rows[1] <= 16 and entry.group and entry.description
+        assert entry.judge.lstrip("-") in judges and set(entry.leakage) == set(judges) - {entry.judge.lstrip("-")}
         low, high = entry.safe_range
         assert low <= 0 <= high and high - low > 0, f"{name} has no safe range"
-        assert entry.drift is not None and entry.drift <= 0.6, f"{name} was not calibrated"
-        assert (entry.effect is None) == (not entry.judge)
+        for strength, moved, right in zip((low, high), entry.ends, entry.right, strict=True):
+            assert not strength or (np.sign(strength) * moved >= LEAST and right >= RIGHT), name
+        assert entry.drift < limit(entry), f"{name} makes another person"
+        assert np.sign(entry.effect) == (-1 if entry.judge.startswith("-") else 1)
         if entry.source.startswith("fitted"):
             assert entry.vector.norm() == pytest.approx(1, abs=1e-4)
 
 
+def test_disentangled_forms_leak_less_and_keep_their_edit():
+    forms = [entry for entry in directions.load().values() if entry.clean is not None]
+    assert len(forms) >= 10
+    for entry in forms:
+        assert entry.clean.shape == (2, 16, 512) and torch.isfinite(entry.clean).all()
+        assert entry.clean_figures["leak"] < entry.leaks and entry.clean_figures["kept"] >= 0.8
+        assert entry.clean_figures["drift"] < limit(entry)
+        for side, end in zip(entry.clean, entry.safe_range, strict=True):
+            assert bool(side.any()) == bool(end), f"{entry.name}: a form for every open end"
+
+
 def test_entries_of_the_catalogue_are_distinct():
-    moves = []
-    for entry in directions.load().values():
-        rows = torch.zeros(16, 1)
-        rows[slice(*entry.rows)] = 1
-        moves.append((rows * entry.vector).flatten() / (rows * entry.vector).norm())
-    cosines = torch.stack(moves) @ torch.stack(moves).T
-    assert (cosines - torch.eye(len(moves))).abs().max() < 0.9
+    catalogue = directions.load()
+    cosines = table.cosines(catalogue)
+    assert (cosines - torch.diag(cosines.diag())).abs().max() < 0.9
+    channels = [entry.source for entry in catalogue.values() if entry.styles]
+    assert len(set(channels)) == len(channels)
 
 
 def test_ganspace_entries_are_components_times_their_deviation():
