@@ -4,7 +4,7 @@
     python -m editing.directions.calibrate work/ --photos aligned/ --only smile age
     python -m editing.directions.calibrate work/ --collect                     # work/*.json -> the shipped catalogue
 
-The range is found on ten generated faces: the strength at which the median face has moved as far from itself as it
+The range is found on six generated faces: the strength at which the median face has moved as far from itself as it
 may (dlib distance DRIFT; more for age and pose, which change a face by nature) or the target has moved two standard
 deviations of the population, whichever comes first.  What is reported is then measured on others: 64 generated faces
 and the photos, inverted by `hyper`.  An end that does not keep there what the catalogue promises (`broken`) is closed,
@@ -32,13 +32,13 @@ from stylegan2.allocator import tune_allocator
 from stylegan2.files import replacing
 from stylegan2.generator import Generator
 
-SEARCHED, MEASURED, PSI = range(64, 74), range(64), 0.7
+SEARCHED, MEASURED, PSI = range(64, 70), range(64), 0.7
 CHANGING = ("age", "pose")  # groups whose edits change a face by nature
 SAFE, SAFE_CHANGING = 0.45, 0.6  # drift: from here on it is another person
 AIMED = 0.9  # of that, where the range is looked for
 ENOUGH, LEAST = 2.0, 1.0  # standard deviations of the target: looked for, and promised
 HOPELESS = 0.6  # of the promise: what moves less on the first faces is not measured on more
-FIRST, FURTHEST, ROUNDS = 2.0, 16.0, 3
+FIRST, FURTHEST, LOOKS, ROUNDS = 3.0, 16.0, 2, 3
 RIGHT = 0.95  # share of the faces whose target must move as the name says, at either end
 
 
@@ -105,7 +105,7 @@ def furthest(generator: Generator, faces: Sequence[Case], direction: Direction, 
     0 where the target hardly moves, so that there is nothing to measure.
     """
     (target, towards), strength, done = aim(direction), FIRST, 0.0
-    for _ in range(ROUNDS):
+    for _ in range(LOOKS):
         moved = move(generator, faces, direction, sign * strength)
         lost = float(np.isnan(moved.drift).mean())
         drift = float(np.nanmedian(moved.drift)) if lost < 0.5 else np.inf

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from editing.judges.judge import NAMES, judge, looks
+from editing.judges.judge import NAMES, judge, looks, male_of
 from editing.judges.landmarks import measure
 from stylegan2 import checkpoints, engine, zoo
 from stylegan2.allocator import tune_allocator
@@ -61,7 +61,7 @@ def load(folder: Path) -> dict[str, np.ndarray]:
 def rescored(shard: dict[str, np.ndarray], names: tuple[str, ...]) -> dict[str, np.ndarray]:
     """A finished shard, whose scores have these names, with today's judges: from its landmarks and small pictures.
 
-    Age, gender and glasses, which need the large picture, stay as they were.
+    Age and glasses, which need the large picture, stay as they were.
     """
     rows = []
     for scores, landmarks, picture in zip(shard["scores"], shard["landmarks"], shard["picture"], strict=True):
@@ -70,6 +70,7 @@ def rescored(shard: dict[str, np.ndarray], names: tuple[str, ...]) -> dict[str, 
             continue
         points = (landmarks.astype(np.float64) + 0.5) * (len(picture) / RESOLUTION) - 0.5
         values = dict(zip(names, scores, strict=True)) | measure(landmarks.astype(np.float64)) | looks(picture, points)
+        values["male"] = male_of(picture)
         rows.append([values[name] for name in JUDGES])
     return shard | {"scores": np.array(rows, dtype=np.float32), "names": np.array(JUDGES)}
 

@@ -33,8 +33,8 @@ def _eye_patch(picture: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     u, v = np.meshgrid(np.linspace(-0.9, 0.9, 72), np.linspace(-0.5, 0.6, 44))
     points = (left + right) / 2 + distance * (u[..., None] * across + v[..., None] * down)  # (44, 72, 2)
     shrink = max(1, int(distance / EYE_DISTANCE))
-    gray = picture.astype(np.float32).mean(2)
-    height, width = (n // shrink * shrink for n in gray.shape)
-    gray = gray[:height, :width].reshape(height // shrink, shrink, width // shrink, shrink).mean((1, 3))
+    height, width = (n // shrink * shrink for n in picture.shape[:2])
+    cells = picture[:height, :width].reshape(height // shrink, shrink, -1)
+    gray = cells.sum(1, dtype=np.uint32).reshape(height // shrink, width // shrink, -1).sum(2) / (3.0 * shrink**2)
     points = (points + 0.5) / shrink - 0.5
     return map_coordinates(gray, [points[..., 1], points[..., 0]], order=1, mode="nearest")

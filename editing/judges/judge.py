@@ -14,7 +14,6 @@ from functools import cache
 import numpy as np
 import torch
 from PIL import Image
-from scipy.special import logit
 
 from editing.judges import appearance
 from editing.judges import landmarks as geometry
@@ -27,7 +26,7 @@ NAMES = ("age", "male", *geometry.NAMES, "glasses", *appearance.NAMES)
 AGE_CHIP, GENDER_CHIP, CHIP_PADDING = 64, 32, 0.2  # how the age and gender networks' chips are cut
 CHIP_MEAN = identity.MEAN_RGB
 SAME_PERSON = 0.45
-CERTAIN = 1e-4  # the gender network's probability is clipped here before its log-odds are taken
+TINY = 1e-30  # the gender network's probabilities count as no smaller
 
 
 @dataclass(frozen=True)
@@ -72,6 +71,16 @@ def looks(picture: np.ndarray, points: np.ndarray) -> dict[str, float]:
     scale = appearance.SIZE / np.array([width, height])
     small = Image.fromarray(picture).resize((appearance.SIZE, appearance.SIZE), Image.Resampling.BOX)
     return appearance.measure(np.asarray(small), parse(picture), (points + 0.5) * scale - 0.5)
+
+
+def male_of(picture: np.ndarray) -> float:
+    """Picture (H, W, 3) uint8 RGB -> `Scores.values["male"]` alone, nan where no face is found."""
+    import dlib
+
+    box, picture = _box(picture), np.ascontiguousarray(picture)
+    if box is None:
+        return float("nan")
+    return _male(dlib.get_face_chip(picture, _predictor("dlib-landmarks-5")(picture, box), GENDER_CHIP, CHIP_PADDING))
 
 
 def describe(picture: np.ndarray) -> np.ndarray | None:
@@ -130,8 +139,9 @@ def _age(chip: np.ndarray) -> float:
 
 
 def _male(chip: np.ndarray) -> float:
-    """Chip (32, 32, 3) uint8 -> log-odds that the network calls the face male."""
-    return float(logit(np.clip(_run("gender-onnx", chip)[1], CERTAIN, 1 - CERTAIN)))
+    """Chip (32, 32, 3) uint8 -> log-odds that the network calls the face male, also where it is certain."""
+    other, male = np.log(_run("gender-onnx", chip).astype(np.float64).clip(min=TINY))
+    return float(male - other)
 
 
 def _run(name: str, chip: np.ndarray) -> np.ndarray:

@@ -55,7 +55,7 @@ def test_or_where_the_target_has_moved_enough(linear):
 
 
 def test_or_where_faces_are_lost(linear):
-    linear(gain=0.2, drift=0.01, lost_beyond=4.0)
+    linear(gain=0.3, drift=0.01, lost_beyond=4.0)
     assert 0 < calibrate.furthest(None, FACES, SMILE, 1) <= 5.0
 
 
