@@ -21,6 +21,7 @@ tune_allocator()  # before anything large is allocated
 
 from editing import regions  # noqa: E402
 from editing.batch import find_photos  # noqa: E402
+from editing.judges import parsing  # noqa: E402
 from editing.session import Editor, to_rgb  # noqa: E402
 from editing.types import Recipe, latent_step  # noqa: E402
 
@@ -38,15 +39,15 @@ def measured(editor: Editor, name: str, strength: float, region: str) -> tuple[f
     before, whole = editor.reconstruction(), editor.render(recipe(name, strength, None))
     pictures = to_rgb(before), to_rgb(whole)
     size = len(pictures[0])
-    wanted = [regions.CLASSES.index(each) for each in regions.classes(region)]
-    labels = [regions.probabilities(picture).argmax(-1) for picture in pictures]
-    inside = np.isin(labels[0], wanted) | np.isin(labels[1], wanted)
+    wanted = [parsing.CLASSES.index(each) for each in regions.classes(region)]
+    labels = [parsing.probabilities(picture) for picture in pictures]
+    inside = np.any([np.isin(label.argmax(-1), wanted) for label in labels], 0)
     inside = np.kron(inside, np.ones((size // len(inside),) * 2, bool))
     edit = editor.edit(recipe(name, strength, region))
     limited, free = (
         np.abs((crop - before)[0].numpy()).mean(0).clip(0, 2) * 127.5 for crop in (edit.crop, whole)
     )  # fmt: skip
-    rim = regions.mask(region, *pictures, {})
+    rim = regions.mask(region, *labels, size)
     changed = (edit.photo.rgb != editor.scene.photo.rgb).any(-1)
     return (
         float(limited[~inside].mean()), float(free[~inside].mean()), float(limited[inside].mean()),

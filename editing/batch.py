@@ -71,6 +71,10 @@ def batch(
     recipe: Annotated[Path | None, typer.Option(help="A recipe, or a picture that has one inside.")] = None,
     sets: Sets = None,
     strengths: Table = None,
+    mask: Annotated[
+        Path | None, typer.Option(help="A picture, white where '@mask' edits: square, over the face.")
+    ] = None,
+    disentangle: Annotated[bool, typer.Option("--disentangle", help="--set moves as little else as possible.")] = False,
     out: inverting.Out = Path("out"),
     format: Annotated[str | None, typer.Option(help="png, jpg, webp, tif ...; default: as the photo.")] = None,
     keep_inversions: Annotated[bool, typer.Option("--keep-inversions", help="Write NAME.inversion too.")] = False,
@@ -88,9 +92,12 @@ def batch(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report on stdout.")] = False,
 ) -> None:
     """Edit every photo of a folder; exit code 1 if some failed."""
+    from editing import regions
     from editing.batching import strengths as table
 
-    plan = make_plan(sets, recipe, face, strengths is not None)
+    own = regions.read(mask) if mask else None
+    plan = make_plan(sets, recipe, face, strengths is not None, regions.named(own) if mask else None, disentangle)
+    masks = {} if own is None else {regions.named(own): own}
     ranges = [part for (part,) in plan.sheets]
     made = plan.recipe.inversion
     if made is not None and method is None and steps is None and budget is None:
@@ -101,21 +108,21 @@ def batch(
     places = find_places(photos, out, format)
     tune_allocator()
     from editing import session
-    from editing.steps import direction, pin
+    from editing.steps import pin
+    from editing.types import Recipe
 
     inverting.check_device(device)
     catalogue = session.load_catalogue(directions)
-    make = partial(make_editor, catalogue, device)  # whoever it is, wherever: the files are read here
+    make = partial(make_editor, catalogue, device, masks)  # whoever it is, wherever: the files are read here
     editor = make()
     editor.check(options["method"], detector)
-    pinned = pin(plan.recipe, catalogue)
-    for part in ranges:
-        direction(catalogue, part.name)
+    pinned = pin(plan.recipe, catalogue, masks)
+    pin(Recipe(steps=[part.step(value) for part in ranges for value in part.values]), catalogue, masks)
     names = [place.name for place in places]
     rows = None if strengths is None else table.read(strengths, names, catalogue)
     for warning in notes(plan, catalogue, rows, names):
         print(warning, file=sys.stderr)
-    jobs = plan_jobs(places, plan.recipe, ranges, rows, plan.face, lambda recipe: pin(recipe, catalogue))
+    jobs = plan_jobs(places, plan.recipe, ranges, rows, plan.face, lambda recipe: pin(recipe, catalogue, masks))
     with console.step_bar("photos") as bar:
         report = run(
             jobs, out, pinned, Setup(make, options, device), settings,
@@ -135,7 +142,8 @@ def summary(report: dict, out: Path) -> str:
     return f"{report['done']} done now, {report['skipped']} before, {report['failed']} failed: {Path(out) / REPORT}"
 
 
-def make_plan(sets: Sequence[str] | None, recipe: Path | None, face: int | None, table: bool):
+def make_plan(sets: Sequence[str] | None, recipe: Path | None, face: int | None, table: bool,
+              mask: str | None = None, disentangle: bool = False):  # fmt: skip
     """The options as an `editing.edit.Plan`, whose sheets are the ranges.  UsageError for every mistake in them."""
     from editing import edit
     from editing.types import Recipe
@@ -144,9 +152,9 @@ def make_plan(sets: Sequence[str] | None, recipe: Path | None, face: int | None,
         if not table:
             raise UsageError("Nothing to do: give --set name=strength, --recipe or --strengths.")
         return edit.Plan(Recipe(), (), face or 0, False)
-    ranges = [text for text in sets or () if ":" in text]
-    plain = [text for text in sets or () if ":" not in text]
-    plan = edit.make_plan(plain, recipe, ranges, None, face)
+    ranges = [text for text in sets or () if ":" in text.partition("@")[0]]
+    plain = [text for text in sets or () if text not in ranges]
+    plan = edit.make_plan(plain, recipe, ranges, None, face, None, mask, disentangle)
     names = [part.name for (part,) in plan.sheets]
     for name in names:
         if names.count(name) > 1 or any(text.partition("=")[0].strip() == name for text in plain):

@@ -93,10 +93,16 @@ def edit(
 
 @dataclass(frozen=True)
 class Range:
-    """Strengths of one edit, in order."""
+    """Strengths of one edit, in order, perhaps within a region."""
 
     name: str
     values: tuple[float, ...]
+    region: str | None = None
+    disentangle: bool = False
+
+    def step(self, value: float, face: int = 0):
+        """The edit at one of its strengths."""
+        return step_of(self.name, value, face, self.region, self.disentangle)
 
 
 @dataclass(frozen=True)
@@ -124,46 +130,69 @@ def make_plan(sets, recipe_path, strips, grids, face: int | None, films=None, ma
         recipe = recipe.model_copy(update={"steps": tuple(s.model_copy(update={"face": face}) for s in recipe.steps)})
     chosen = face if face is not None else next((step.face for step in recipe.steps), 0)
     recipe = recipe.then(*parse_sets(sets or (), chosen, mask, disentangle))
-    sheets = [(parse_range(text),) for text in strips or ()] + [parse_grid(text) for text in grids or ()]
+    how = {"mask": mask, "disentangle": disentangle}
+    sheets = [(parse_range(text, **how),) for text in strips or ()] + [parse_grid(text, **how) for text in grids or ()]
     if not (sets or recipe_path or sheets or films):
         raise UsageError(
             "Nothing to do: give --set name=strength, --recipe, --strip, --grid or --video; --list shows the names."
         )
-    videos = tuple(parse_range(text, MAX_FRAMES) for text in films or ())
+    videos = tuple(parse_range(text, MAX_FRAMES, **how) for text in films or ())
     if videos:
         from editing import video
 
         video.available()
+    ranges = [*videos, *(part for sheet in sheets for part in sheet)]
+    if disentangle and not (sets or ranges):
+        raise UsageError("--disentangle is about --set, --strip, --grid and --video: the recipe's own steps stay.")
+    if mask and mask not in [*(step.region for step in recipe.steps), *(part.region for part in ranges)]:
+        raise UsageError("No edit uses --mask: limit one to it, for example --set smile=2@mask.")
     return Plan(recipe, tuple(sheets), chosen, bool(sets or recipe_path), videos)
 
 
 def parse_sets(texts: Iterable[str], face: int = 0, mask: str | None = None, disentangle: bool = False) -> list:
     """['smile=2', 'lip_red=3@lips'] -> Steps; '@mask' is the region `mask`, the name of the picture that was given."""
-    from editing.types import finite, latent_step
+    from editing.types import finite
 
     steps = []
     for text in texts:
         name, equals, value = (part.strip() for part in text.partition("="))
-        value, _, region = (part.strip() for part in value.partition("@"))
-        if not equals or not name or text.rstrip().endswith("@"):
+        value, region = split_region(value, mask)
+        if not equals or not name:
             raise UsageError(f"--set takes name=strength, for example smile=2, or smile=2@mouth; not '{text}'.")
-        if region == "mask" and mask is None:
-            raise UsageError(f"--set {text} needs the mask: give its picture with --mask.")
-        step = latent_step(name, finite(value, name), face)
-        parameters = step.parameters | ({"disentangle": True} if disentangle else {})
-        where = mask if region == "mask" else region or None
-        step = step.model_copy(update={"region": where, "parameters": parameters})
+        step = step_of(name, finite(value, name), face, region, disentangle)
         if any((step.region, name) == (other.region, other.parameters["name"]) for other in steps):
             raise UsageError(f"--set {name} is given twice.")
         steps.append(step)
     return steps
 
 
-def parse_range(text: str, most: int = MAX_CELLS) -> Range:
-    """'smile=-2:2:1' -> smile at -2, -1, 0, 1, 2 (both ends included; the step may be left out: 1)."""
+def split_region(text: str, mask: str | None) -> tuple[str, str | None]:
+    """'3@lips' -> '3', 'lips'; '@mask' is the region `mask`.  UsageError if none was given, or there is no word."""
+    value, at, region = (part.strip() for part in text.partition("@"))
+    if at and not region:
+        raise UsageError(f"There is no region after '@' in '{text}': for example 2@mouth.")
+    if region == "mask" and mask is None:
+        raise UsageError(f"'{text}' needs the mask: give its picture with --mask.")
+    return value, mask if region == "mask" else region or None
+
+
+def step_of(name: str, strength: float, face: int, region: str | None, disentangle: bool):
+    from editing.types import latent_step
+
+    step = latent_step(name, strength, face)
+    parameters = step.parameters | ({"disentangle": True} if disentangle else {})
+    return step.model_copy(update={"region": region, "parameters": parameters})
+
+
+def parse_range(text: str, most: int = MAX_CELLS, mask: str | None = None, disentangle: bool = False) -> Range:
+    """'smile=-2:2:1' -> smile at -2, -1, 0, 1, 2 (both ends included; the step may be left out: 1).
+
+    '@mouth' may follow; mask and disentangle as in `make_plan`.
+    """
     from editing.types import finite
 
     name, equals, spec = text.partition("=")
+    spec, region = split_region(spec, mask)
     parts = spec.split(":")
     if not equals or not name.strip() or len(parts) not in (2, 3):
         raise UsageError(f"A range looks like smile=-2:2:1 (from:to:step), not '{text}'.")
@@ -173,31 +202,27 @@ def parse_range(text: str, most: int = MAX_CELLS) -> Range:
     count = int((high - low) / step + 1e-6) + 1
     if count > most:
         raise UsageError(f"The range {text} has {count} values; at most {most} fit: take a larger step.")
-    return Range(name.strip(), tuple(round(low + step * i, 9) + 0.0 for i in range(count)))
+    return Range(name.strip(), tuple(round(low + step * i, 9) + 0.0 for i in range(count)), region, disentangle)
 
 
-def parse_grid(text: str) -> tuple[Range, Range]:
+def parse_grid(text: str, **how) -> tuple[Range, Range]:
     """'smile=-2:2:1,age=-3:3:3' -> (across, down)"""
     parts = text.split(",")
     if len(parts) != 2:
         raise UsageError(f"A grid is two ranges, for example smile=-2:2:1,age=-3:3:3; not '{text}'.")
-    across, down = map(parse_range, parts)
-    if across.name == down.name:
+    across, down = (parse_range(part, **how) for part in parts)
+    if (across.name, across.region) == (down.name, down.region):
         raise UsageError(f"The grid {text} has '{across.name}' in both directions.")
     return across, down
 
 
 def check_names(plan: Plan, editor) -> None:
-    """Refuse unknown edits and regions (UsageError with the nearest name)."""
-    from editing.steps import direction, pin
+    """Refuse unknown edits and regions (UsageError with the nearest name), and forms that there are none of."""
+    from editing.steps import pin
 
-    catalogue = editor.catalogue
-    pin(plan.recipe, catalogue, editor.masks)
-    for sheet in plan.sheets:
-        for part in sheet:
-            direction(catalogue, part.name)
-    for part in plan.videos:
-        direction(catalogue, part.name)
+    ranges = [*plan.videos, *(part for sheet in plan.sheets for part in sheet)]
+    ends = [part.step(value) for part in ranges for value in (min(part.values), max(part.values))]
+    pin(plan.recipe.then(*ends), editor.catalogue, editor.masks)
 
 
 def beyond_safe(plan: Plan, catalogue) -> list[str]:
@@ -271,12 +296,15 @@ def bring(
     seed=None, detector="auto", aligned=False, fresh=False, transfer=False,
 ) -> None:  # fmt: skip
     """Have every face of the plan in the editor: from --inversion, from an earlier one in `folder`, or inverted now."""
+    from editing import regions
     from editing.faces import photo as photos
     from editing.mixing import transferred
     from editing.output import make_folder, staged
     from editing.types import Inversion
 
     photo = photos.load(img) if img else None
+    for own in editor.masks.values():
+        regions.check_size(own, photo and photo.size)
     if inversion is not None:
         found = Inversion.load(inversion)
         editor.set_inversion(transferred(found, editor.generator) if transfer else found, photo, plan.face)
@@ -354,9 +382,8 @@ def save_video(editor, plan: Plan, part: Range, path: Path, side: int) -> None:
     """The edited crop at every strength of the range, a frame each; its recipe is that of the last frame."""
     from editing import video
     from editing.session import to_rgb
-    from editing.types import latent_step
 
-    recipes = [plan.recipe.then(latent_step(part.name, value, plan.face)) for value in part.values]
+    recipes = [plan.recipe.then(part.step(value, plan.face)) for value in part.values]
     frames = (resized(to_rgb(editor.render(recipe, plan.face)), side) for recipe in recipes)
     video.save(video.counted(frames, len(recipes)), path, editor.recipe(recipes[-1], plan.face))
 
@@ -376,19 +403,18 @@ def contact_sheet(editor, plan: Plan, sheet: tuple[Range, ...], cell: int):
     from PIL import Image
 
     from editing.session import to_rgb
-    from editing.types import latent_step
 
     across, down = sheet if len(sheet) == 2 else (sheet[0], None)
     rows = []
     for below in down.values if down else (None,):
         row = []
         for value in across.values:
-            amounts = [(across.name, value)] + ([] if down is None else [(down.name, below)])
-            recipe = plan.recipe.then(*(latent_step(name, amount, plan.face) for name, amount in amounts))
+            amounts = [(across, value)] + ([] if down is None else [(down, below)])
+            recipe = plan.recipe.then(*(part.step(amount, plan.face) for part, amount in amounts))
             picture = Image.fromarray(to_rgb(editor.render(recipe, plan.face))).resize(
                 (cell, cell), Image.Resampling.BOX
             )
-            row.append(labelled(picture, ", ".join(f"{name} {amount:+g}" for name, amount in amounts)))
+            row.append(labelled(picture, ", ".join(f"{part.name} {amount:+g}" for part, amount in amounts)))
         rows.append(np.concatenate(row, axis=1))
     return np.concatenate(rows, axis=0)
 

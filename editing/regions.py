@@ -22,7 +22,7 @@ from torch import Tensor
 
 from editing.faces import align
 from editing.inversion.residual import gated
-from editing.judges.parsing import CLASSES, probabilities
+from editing.judges.parsing import CLASSES
 from editing.types import Inversion
 from encoders.metric import stage
 from stylegan2 import console
@@ -54,24 +54,48 @@ def classes(region: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def covers(outer: str | None, inner: str | None) -> bool:
+    """Does an edit of the first region reach all of the second?  None is everywhere."""
+    if outer is None or outer == inner:
+        return True
+    if inner is None or OWN in (outer[: len(OWN)], inner[: len(OWN)]):
+        return False
+    return set(classes(inner)) <= set(classes(outer))
+
+
 def check(region: str, masks: Masks) -> None:
     """UsageError if there is no such region, or its mask was not given."""
     if not region.startswith(OWN):
         classes(region)
     elif region not in masks:
-        raise UsageError("This recipe is limited by a mask that was not given: give its file with --mask.")
+        raise UsageError(
+            "This recipe is limited by a mask that "
+            + ("is not the one of --mask." if masks else "was not given: give its picture with --mask.")
+        )
 
 
 def read(path: Path) -> np.ndarray:
-    """A picture -> its mask (H, W) float32: 1 where it is white, 0 where it is black.  PhotoError if it is none."""
+    """A picture -> its mask (H, W) float32: 1 where it is white, 0 where it is black or transparent.
+
+    PhotoError if it is no picture.
+    """
     from editing.faces import photo as photos
 
-    return photos.load(path).rgb.mean(2, dtype=np.float32) / 255
+    photo = photos.load(path)
+    level = photo.rgb.mean(2, dtype=np.float32) / 255
+    return level if photo.alpha is None else level * (photo.alpha / photo.white).astype(np.float32)
 
 
 def named(own: np.ndarray) -> str:
     """The region that a mask (H, W) in [0, 1] is called in a recipe."""
-    return OWN + hashlib.sha256(np.ascontiguousarray(own, dtype=np.float32).tobytes()).hexdigest()
+    shape = f"{own.shape} ".encode()
+    return OWN + hashlib.sha256(shape + np.ascontiguousarray(own, dtype=np.float32).tobytes()).hexdigest()
+
+
+def check_size(own: np.ndarray, photo_size: tuple[int, int] | None) -> None:
+    """UsageError if a mask (H, W) is neither as large as the photo (width, height) nor square."""
+    if own.shape[::-1] != photo_size and own.shape[0] != own.shape[1]:
+        raise UsageError("A mask is as large as the photo, or square for the aligned face.")
 
 
 def over_crop(own: np.ndarray, photo_size: tuple[int, int] | None, quad: np.ndarray | None, size: int) -> np.ndarray:
@@ -83,22 +107,16 @@ def over_crop(own: np.ndarray, photo_size: tuple[int, int] | None, quad: np.ndar
         levels = np.repeat((own[..., None] * 255).round().astype(np.uint8), 3, 2)
         cut = align.crop(levels, quad, size)[..., 0]
         return cut.astype(np.float32) / 255
-    if own.shape[0] != own.shape[1]:
-        raise UsageError("A mask is as large as the photo, or square for the aligned face.")
+    check_size(own, photo_size)
     tensor = torch.from_numpy(own)[None, None]
     return F.interpolate(tensor, size=(size, size), mode="bilinear", antialias=True)[0, 0].clamp(0, 1).numpy()
 
 
-def mask(region: str, before: np.ndarray, after: np.ndarray, masks: Masks) -> np.ndarray:
-    """Pictures (S, S, 3) uint8 RGB of the face before and after -> (S, S) float32, 0 outside the region, 1 inside.
-
-    masks: those of one's own, over the crop.
-    """
-    size = len(before)
-    if region.startswith(OWN):
-        return masks[region]
+def mask(region: str, before: np.ndarray, after: np.ndarray, size: int) -> np.ndarray:
+    """What the parser says (256, 256, classes) of a face before and after -> (size, size) float32: 0 outside the
+    region, 1 inside."""
     wanted = [CLASSES.index(name) for name in classes(region)]
-    found = np.maximum(*(probabilities(picture)[..., wanted].sum(-1) for picture in (before, after)))
+    found = np.maximum(before[..., wanted].sum(-1), after[..., wanted].sum(-1))
     t = ((gaussian_filter(found, SOFT) - RIM[0]) / (RIM[1] - RIM[0])).clip(0, 1)
     return over_crop((t * t * (3 - 2 * t)).astype(np.float32), None, None, size)
 

@@ -25,6 +25,7 @@ from torch import Tensor
 from editing import regions
 from editing.faces import align, detect, paste
 from editing.faces import photo as photos
+from editing.judges import parsing
 from editing.steps import Catalogue, Layer, layers, pin, restyled
 from editing.types import Edit, Inversion, Recipe, Scene, generator_sha256
 from stylegan2 import console, engine
@@ -95,6 +96,15 @@ def composed(generator: Generator, stack: Sequence[Layer], bottom: Tensor, insid
         m = torch.from_numpy(mask).to(picture)
         picture = torch.lerp(picture, regions.mixed(generator, stack[0].inversion, layer.inversion, mask), m)
     return picture
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """An edited face: its layers, the mask (S, S) of every one above the first, and the crop that they make."""
+
+    stack: Sequence[Layer]
+    inside: Sequence[np.ndarray]
+    crop: Tensor
 
 
 def without(inversion: Inversion, features: Features) -> Inversion:
@@ -260,34 +270,35 @@ class Editor:
         return self._reconstructions[face]
 
     def render(self, edits: Recipe | Mapping[str, float], face: int | None = None) -> Tensor:
-        """The edited crop of one face (default: the first), (1, 3, R, R) in about [-1, 1]: a pass for every region."""
+        """The edited crop of one face (default: the first), (1, 3, R, R) in about [-1, 1]: two passes for a region."""
         self.inversion(face)
         face = next(iter(self.scene.inversions)) if face is None else face
-        stack = self._layers(self.recipe(edits, face), face)
-        bottom = self._draw(stack[0].inversion, face)
-        return composed(self.generator, stack, bottom, self._masks(stack, bottom, face))
+        return self._drawn(self.recipe(edits, face), face).crop
 
-    def _draw(self, inversion: Inversion, face: int) -> Tensor:
-        unedited = inversion is self.inversion(face)
-        return self.reconstruction(face) if unedited else synthesise(self.generator, inversion)
-
-    def _layers(self, recipe: Recipe, face: int) -> list[Layer]:
-        """The face's layers after the steps that name it; a first one that no step changed is its own inversion."""
+    def _drawn(self, recipe: Recipe, face: int) -> Drawing:
+        """The face after the steps that name it; what no step changed is the inversion and the reconstruction."""
         steps = [step for step in recipe.steps if step.face == face]
-        found = layers(self.inversion(face), steps, self.catalogue)
-        return [restyled(self.generator, layer, steps, self.catalogue) for layer in found]
+        stack = [
+            restyled(self.generator, layer, steps, self.catalogue)
+            for layer in layers(self.inversion(face), steps, self.catalogue)
+        ]
+        unedited = stack[0].inversion is self.inversion(face)
+        bottom = self.reconstruction(face) if unedited else synthesise(self.generator, stack[0].inversion)
+        inside = self._masks(stack, bottom, face)
+        return Drawing(stack, inside, composed(self.generator, stack, bottom, inside))
 
     def _masks(self, stack: Sequence[Layer], bottom: Tensor, face: int) -> list[np.ndarray]:
         """The mask (S, S) of every layer above the first, whose picture is `bottom`."""
-        if len(stack) == 1:
-            return []
-        before, photo, target = to_rgb(bottom), self.scene.photo, self.targets.get(face)
-        place = (photo and photo.size, target and target.quad, len(before))
-        own = {name: regions.over_crop(mask, *place) for name, mask in self.masks.items()}
-        pictures = (to_rgb(synthesise(self.generator, layer.inversion)) for layer in stack[1:])
-        return [
-            regions.mask(layer.region, before, after, own) for layer, after in zip(stack[1:], pictures, strict=True)
-        ]
+        size, photo, target, before, masks = bottom.shape[-1], self.scene.photo, self.targets.get(face), None, []
+        for layer in stack[1:]:
+            if layer.region in self.masks:
+                place = (photo and photo.size, target and target.quad, size)
+                masks.append(regions.over_crop(self.masks[layer.region], *place))
+                continue
+            before = parsing.probabilities(to_rgb(bottom)) if before is None else before
+            after = parsing.probabilities(to_rgb(synthesise(self.generator, layer.inversion)))
+            masks.append(regions.mask(layer.region, before, after, size))
+        return masks
 
     def edit(self, edits: Recipe | Mapping[str, float], **paste_options: Any) -> Edit:
         """Edit every face that the recipe names and put each back into the photo.
@@ -298,25 +309,24 @@ class Editor:
         first = next(iter(self.scene.inversions))
         for step in recipe.steps:
             self.inversion(step.face)  # refuses a face that is not there before anything is rendered
-        crops = {face: self.render(recipe, face) for face in dict.fromkeys([first, *(s.face for s in recipe.steps)])}
+        drawn = {face: self._drawn(recipe, face) for face in dict.fromkeys([first, *(s.face for s in recipe.steps)])}
         photo = self.scene.photo
-        for face, crop in crops.items():
-            if photo is not None and crop is not self.reconstruction(face):
-                photo = self._paste(photo, face, crop, self._layers(recipe, face), paste_options)
-        return Edit(photo, crops[first], recipe, changed=not recipe.is_identity)
+        for face, drawing in drawn.items():
+            if photo is not None and drawing.crop is not self.reconstruction(face):
+                photo = self._paste(photo, face, drawing, paste_options)
+        return Edit(photo, drawn[first].crop, recipe, changed=not recipe.is_identity)
 
-    def _paste(self, photo: photos.Photo, face: int, crop: Tensor, stack: list[Layer],
-               options: dict[str, Any]) -> photos.Photo:  # fmt: skip
+    def _paste(self, photo: photos.Photo, face: int, drawing: Drawing, options: dict[str, Any]) -> photos.Photo:
         """The crop's difference from the reconstruction goes into the photo.
 
         Both are drawn again without the inversion's own feature residual: it fades where the edit is, and that
         is no part of the edit.  What it stands for, the photo's own detail, `paste` moves in the photo itself.
         """
         target, own, inversion = self.targets[face], self.inversion(face).features, self.inversion(face)
-        inside = self._masks(stack, self._draw(stack[0].inversion, face), face)
+        stack, inside = drawing.stack, drawing.inside
         if stack[0].inversion is inversion:  # nothing is edited outside the regions
             options = {**options, "region": np.max(inside, 0)}
-        before, after = self.reconstruction(face), crop
+        before, after = self.reconstruction(face), drawing.crop
         if own:
             bare = [Layer(layer.region, without(layer.inversion, own)) for layer in stack]
             before = synthesise(self.generator, without(inversion, own))
@@ -325,7 +335,11 @@ class Editor:
         pictures = to_rgb(after), to_rgb(before)
         pasted = paste.paste(photo, target.quad, *pictures, landmarks=target.landmarks, **options).photo
         drawn = [self.masks.get(layer.region) for layer in stack[1:]]
-        if "region" in options and all(mask is not None and mask.shape[::-1] == photo.size for mask in drawn):
+        if (
+            pasted is not photo
+            and "region" in options
+            and all(mask is not None and mask.shape[::-1] == photo.size for mask in drawn)
+        ):
             outside = np.max(drawn, 0) == 0  # cutting a mask to the crop and back has blurred its rim
             pasted.samples[outside] = photo.samples[outside]
         return pasted

@@ -63,9 +63,9 @@ def chosen(step: Step, catalogue: Catalogue) -> Any:
 def checked_sha256(step: Step, catalogue: Catalogue) -> str:
     """The sha256 of a latent step's direction.  UsageError if the step was pinned to another one."""
     name = str(step.parameters.get("name", ""))
-    form = chosen(step, catalogue)
-    if step.parameters.get("disentangle"):  # both sides of 0, so that the strength may be changed
-        form = replace(form, vector=direction(catalogue, name).clean)
+    form, sides = chosen(step, catalogue), getattr(direction(catalogue, name), "clean", None)
+    if step.parameters.get("disentangle") and sides is not None:  # both sides of 0: the strength may be changed
+        form = replace(form, vector=sides)
     found = direction_sha256(form)
     if step.direction_sha256 not in ("", found):
         raise UsageError(
@@ -113,7 +113,8 @@ def pin(recipe: Recipe, catalogue: Catalogue, masks: regions.Masks = MappingProx
 
 @dataclass(frozen=True)
 class Layer:
-    """A face after all steps that are limited to this region or to none; region None: after those limited to none."""
+    """A face after all steps that reach all of this region: its own, those of larger regions, and those of none.
+    region None: after those of none."""
 
     region: str | None
     inversion: Inversion
@@ -124,7 +125,7 @@ def restyled(generator: Generator, layer: Layer, steps: Sequence[Step], catalogu
 
     Together and last, so that their order does not matter.  UsageError for a style that the generator does not have.
     """
-    used = [s for s in steps if s.op == "latent" and s.strength and s.region in (None, layer.region)]
+    used = [s for s in steps if s.op == "latent" and s.strength and regions.covers(s.region, layer.region)]
     found = [(getattr(chosen(s, catalogue), "styles", None), s.strength) for s in used]
     if not any(styles for styles, _ in found):
         return layer
@@ -134,13 +135,22 @@ def restyled(generator: Generator, layer: Layer, steps: Sequence[Step], catalogu
     return replace(layer, inversion=stylespace.added(generator, layer.inversion, change))
 
 
+def same(a: str, b: str) -> bool:
+    """Are two regions one, however they are written?"""
+    return regions.covers(a, b) and regions.covers(b, a)
+
+
 def layers(inversion: Inversion, steps: Sequence[Step], catalogue: Catalogue) -> list[Layer]:
-    """Steps -> the face without regions, then a layer for every region, in the order in which they are named."""
+    """Steps -> the face without regions, then a layer for every region: larger ones first, so that lips within a face
+    are drawn last, else in the order in which they are named."""
+    named = dict.fromkeys(step.region for step in steps if step.strength and step.region is not None)
+    distinct = [r for i, r in enumerate(named) if not any(same(r, other) for other in list(named)[:i])]
+    outer_first = sorted(distinct, key=lambda region: -sum(regions.covers(region, other) for other in distinct))
     found = []
-    for region in dict.fromkeys([None, *(step.region for step in steps if step.strength)]):
+    for region in [None, *outer_first]:
         edited = inversion
         for step in steps:
-            if step.region in (None, region):
+            if regions.covers(step.region, region):
                 edited = apply_step(edited, step, catalogue)
         found.append(Layer(region, edited))
     return found

@@ -162,6 +162,7 @@ def toys(monkeypatch, tmp_path):
     from editing import directions, inversion, regions, session
     from editing.faces import photo as photos
     from editing.faces.face import Face
+    from editing.judges import parsing
     from editing.types import Inversion
     from stylegan2 import checkpoints
     from tests.editing import fakes
@@ -184,8 +185,8 @@ def toys(monkeypatch, tmp_path):
     monkeypatch.setattr(session, "load_catalogue", lambda *_: catalogue)
     monkeypatch.setattr(session.detect, "find_faces", lambda rgb, detector="auto": faces)
     monkeypatch.setattr(directions, "apply", fakes.fake_apply, raising=False)
-    monkeypatch.setattr(directions, "disentangled", lambda direction: direction)
-    monkeypatch.setattr(regions, "probabilities", lambda picture: np.full((256, 256, 13), 1 / 13, np.float32))
+    monkeypatch.setattr(directions, "disentangled", lambda direction, strength: direction)
+    monkeypatch.setattr(parsing, "probabilities", lambda picture: np.full((256, 256, 13), 1 / 13, np.float32))
     monkeypatch.setattr(regions, "mixed", lambda generator, base, edited, _: session.synthesise(generator, edited))
     monkeypatch.setattr(inversion, "STRATEGIES", strategies, raising=False)
     monkeypatch.setattr(inversion, "Budget", fakes.FakeBudget, raising=False)

@@ -137,7 +137,8 @@ def plan_jobs(
         row, results = dict(rows[place.name]) if rows else {}, []
         for values in itertools.product(*(part.values for part in ranges)):
             chosen = [(part.name, value) for part, value in zip(ranges, values, strict=True)]
-            steps = [latent_step(name, value, face) for name, value in (*chosen, *row.items())]
+            steps = [part.step(value, face) for part, value in zip(ranges, values, strict=True)]
+            steps += [latent_step(name, value, face) for name, value in row.items()]
             tags = [tag(value, part) for part, value in zip(ranges, values, strict=True)]
             name = ".".join([place.target.stem, *tags]) + place.target.suffix
             results.append(Result(place.target.with_name(name), pin(recipe.then(*steps)), dict(chosen) | row))

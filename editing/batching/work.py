@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from stylegan2.errors import Cancelled, WplusError
@@ -70,11 +71,15 @@ class Setup:
     threads: int = 1
 
 
-def make_editor(catalogue: Mapping[str, Any] | None = None, device: str = "cpu"):
-    """An Editor that has loaded nothing else yet."""
+def make_editor(
+    catalogue: Mapping[str, Any] | None = None, device: str = "cpu", masks: Mapping[str, Any] = MappingProxyType({})
+):
+    """An Editor that has loaded nothing else yet.  masks: regions of one's own (`editing.regions`)."""
     from editing import session
 
-    return session.Editor(catalogue=catalogue, device=device)
+    editor = session.Editor(catalogue=catalogue, device=device)
+    editor.masks.update(masks)
+    return editor
 
 
 def warm(editor, options: Mapping[str, Any]) -> None:

@@ -32,7 +32,7 @@ def list_directions(files: Annotated[list[Path] | None, typer.Argument(help="Fil
     from editing.directions import files as store
 
     found = [d for path in files for d in store.read(path)] if files else list(catalogue.load().values())
-    width = max(len(d.name) for d in found)
+    width = max((len(d.name) for d in found), default=0)
     for d in found:
         print(f"{d.name:{width}}  rows {d.rows[0]}-{d.rows[1] - 1}  {d.description or d.source}")
 
@@ -121,7 +121,7 @@ def explore(
     rows: Annotated[str, typer.Option(help="first:last row of ws, both included.")] = "4:8",
     count: Annotated[int, typer.Option(min=1, max=64, help="How many moves.")] = 8,
     size: Annotated[float, typer.Option(min=0.01, max=20, help="How far each goes, in sigmas.")] = 3.0,
-    seed: Annotated[int, typer.Option(min=0, help="Another seed, other moves.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**53, help="Another seed, other moves.")] = 0,
     cell: Annotated[int, typer.Option(min=16, max=1024, help="Pixels of a cell.")] = 256,
 ) -> None:
     """Random small moves of one face on a sheet; one that is liked is used with --directions and --set."""

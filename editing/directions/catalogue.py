@@ -106,11 +106,16 @@ def apply(ws: Tensor, direction: Direction, strength: float) -> Tensor:
 def disentangled(direction: Direction, strength: float) -> Direction:
     """Its disentangled form on this side of 0 (see `editing.directions.disentangle`).
 
-    UsageError if nobody has measured one.
+    UsageError if nobody has measured one, also for this side alone.
     """
     if direction.clean is None:
         raise UsageError(f"'{direction.name}' has no disentangled form: leave --disentangle out for it.")
-    return replace(direction, vector=direction.clean[int(strength > 0)], rows=(0, MERGED))
+    side = direction.clean[int(strength > 0)]
+    if strength and not bool(side.any()):
+        raise UsageError(
+            f"'{direction.name}' has a disentangled form only for strengths {'below' if strength > 0 else 'above'} 0."
+        )
+    return replace(direction, vector=side, rows=(0, MERGED))
 
 
 def leak(change: np.ndarray, target: int) -> float:

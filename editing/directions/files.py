@@ -47,21 +47,29 @@ def read(path: Path | str) -> list[Direction]:
     for direction in directions:
         if not re.fullmatch(NAME, direction.name):
             raise CheckpointError(f"{path}: {direction.name[:40]!r} cannot be the name of an edit.")
-        numbers = [direction.vector, *(direction.styles or {}).values()]
-        numbers += [direction.clean] if direction.clean is not None else []
-        if not all(bool(torch.isfinite(n).all()) for n in numbers) or not any(bool(n.any()) for n in numbers):
+        if not sound(direction):
             raise CheckpointError(f"{path}: the direction '{direction.name}' is all zeros, or not finite.")
     return directions
+
+
+def sound(direction: Direction) -> bool:
+    """Are all of its numbers finite, and some not zero?"""
+    numbers = [direction.vector, *(direction.styles or {}).values()]
+    numbers += [direction.clean] if direction.clean is not None else []
+    return all(bool(torch.isfinite(n).all()) for n in numbers) and any(bool(n.any()) for n in numbers)
 
 
 def write(path: Path | str, directions: Iterable[Direction]) -> None:
     """One safetensors file: float32 vectors, everything else as JSON in its header.
 
-    UsageError if there are none, or for a name that could not be read again.
+    UsageError if there are none, or for what could not be read again: a name, or numbers that do nothing.
     """
     named = {checked(direction.name): direction for direction in directions}
     if not named:
         raise UsageError("There are no directions to write.")
+    for direction in named.values():
+        if not sound(direction):
+            raise UsageError(f"'{direction.name}' would change nothing, or is not finite: it is not written.")
     metadata = {"format": FORMAT, "facts": json.dumps({name: facts_of(d) for name, d in named.items()})}
     with replacing(Path(path)) as part:
         save_file(tensors_of(named.values()), part, metadata)
@@ -141,7 +149,8 @@ def _torch(path: Path) -> list[Direction]:
     except Damaged as error:
         raise CheckpointError(f"{path} is damaged ({error}).") from None
     if {"comp", "std"} <= set(tensors):
-        components, deviations = tensors["comp"].flatten(1), tensors["std"].flatten()
+        components, deviations = tensors["comp"], tensors["std"].flatten()
+        components = components.flatten(1) if components.ndim > 1 else components
         if components.ndim != 2 or components.shape[1] != W_DIM or len(components) != len(deviations):
             raise CheckpointError(f"{path}: components and deviations do not fit each other.")
         rows = zip(components[:MOST], deviations[:MOST], strict=True)

@@ -108,7 +108,7 @@ def paste(
     if region is not None:
         mask = mask * resize(np.clip(np.asarray(region, np.float32), 0, 1)[..., None], size)[..., 0]
     plan = _plan(original, edited, reconstruction, f, mask, match_colour, detail)
-    return _apply(photo, quad, plan, box)
+    return _apply(photo, quad, plan, box, region)
 
 
 def _unit(picture: np.ndarray) -> np.ndarray:
@@ -214,8 +214,11 @@ def _box(photo: Photo, quad: np.ndarray) -> tuple[int, int, int, int]:
     return max(low[0], 0), max(low[1], 0), min(high[0], width), min(high[1], height)
 
 
-def _apply(photo: Photo, quad: np.ndarray, plan: _Plan, box) -> PasteResult:
-    """Carry out a plan band by band, so that memory stays bounded on large photos."""
+def _apply(photo: Photo, quad: np.ndarray, plan: _Plan, box, region: np.ndarray | None = None) -> PasteResult:
+    """Carry out a plan band by band, so that memory stays bounded on large photos.
+
+    Where the region (S, S) is 0 nothing changes: smoothing spreads the plan's mask a little over its edge.
+    """
     left, top, right, bottom = (int(v) for v in box)
     size = len(plan.mask)
     drawn = min(size, max(1, int(np.ceil(align.side(quad)))))
@@ -223,6 +226,7 @@ def _apply(photo: Photo, quad: np.ndarray, plan: _Plan, box) -> PasteResult:
     shift = plan.shift @ basis.astype(np.float32)
     layers = [plan.mask, shift[..., 0], shift[..., 1], plan.damp, *np.moveaxis(plan.add, -1, 0)]
     layers = [_reduced(layer, drawn) for layer in layers]
+    limits = None if region is None else Image.fromarray((np.asarray(region) > 0).astype(np.float32))
     reach = int(np.ceil(np.abs(shift).max())) + 8
 
     samples, space = photo.samples.copy(), photo.space
@@ -234,6 +238,8 @@ def _apply(photo: Photo, quad: np.ndarray, plan: _Plan, box) -> PasteResult:
         stop = min(start + rows, bottom)
         maps = [_draw(layer, quad, left, start, right - left, stop - start) for layer in layers]
         m = np.clip(maps[0], 0, 1)
+        if limits is not None:
+            m = m * _draw(limits, quad, left, start, right - left, stop - start, Image.Resampling.NEAREST)
         before = colour.to_srgb(photo.samples[start:stop, left:right], space)
         base = _shifted(photo, before, maps[1], maps[2], m > 0, (left, start), reach)
         after = np.clip(base * (1 - maps[3])[..., None] + np.stack(maps[4:], -1), 0, 1)
@@ -256,13 +262,14 @@ def _reduced(layer: np.ndarray, size: int) -> Image.Image:
     return picture if size == len(layer) else picture.resize((size, size), Image.Resampling.HAMMING)
 
 
-def _draw(layer: Image.Image, quad: np.ndarray, left: int, top: int, width: int, height: int) -> np.ndarray:
+def _draw(layer: Image.Image, quad: np.ndarray, left: int, top: int, width: int, height: int,
+          resample: Image.Resampling = Image.Resampling.BICUBIC) -> np.ndarray:  # fmt: skip
     """A map over the crop, seen in a rectangle of the photo; 0 outside the quad."""
     origin, x, y = align.to_crop(np.array([[left, top], [left + 1, top], [left, top + 1]], float), quad, layer.width)
     x, y = x - origin, y - origin
     start = origin + 0.5 - (x + y) / 2
     matrix = (x[0], y[0], start[0], x[1], y[1], start[1])
-    return np.asarray(layer.transform((width, height), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC))
+    return np.asarray(layer.transform((width, height), Image.Transform.AFFINE, matrix, resample))
 
 
 def _shifted(photo: Photo, before: np.ndarray, dx, dy, inside, corner: tuple[int, int], reach: int) -> np.ndarray:

@@ -43,6 +43,7 @@ class FakeDirection:
     safe_range: tuple[float, float] = (-3.0, 3.0)
     effect: float = 1.0
     description: str = "shifts one colour"
+    clean: None = None
 
 
 def fake_apply(ws, direction, strength):
@@ -95,7 +96,7 @@ def write_photo(path, seed=0, size=96):
     return photos.save(photos.from_rgb(rows), path)
 
 
-def make_editor(catalogue=None, device="cpu"):
+def make_editor(catalogue=None, device="cpu", masks=None):
     """What `editing.batching.work.make_editor` makes, of toys; a worker process can be told to call it."""
     from editing import directions as real
     from editing import session

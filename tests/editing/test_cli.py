@@ -260,6 +260,14 @@ def test_the_list_of_edits(command, toy):
         (["--grid", "smile=0:1"], "two ranges"),
         (["--grid", "smile=0:1,smile=0:1"], "both directions"),
         (["--recipe", "{tmp}/nothing.json"], "recipe"),
+        (["--set", "smile=1@moth"], "did you mean mouth"),
+        (["--strip", "smile=0:1:1@moth"], "did you mean mouth"),
+        (["--set", "smile=1@"], "no region after"),
+        (["--set", "smile=1@mask"], "--mask"),
+        (["--strip", "smile=0:1@mask"], "--mask"),
+        (["--set", "smile=1", "--mask", "{tmp}/a.png"], "No edit uses --mask"),
+        (["--strip", "smile=0:1:1", "--disentangle"], "no disentangled form"),
+        (["--set", "smile=1", "--disentangle"], "no disentangled form"),
         (["--set", "smile=1", "--out", "{tmp}/result.bmp"], "use one of .png"),
         ([], "Nothing to do"),
     ],
@@ -288,3 +296,29 @@ def test_ranges():
     assert edit.parse_range("smile=0:2").values == (0, 1, 2)
     with pytest.raises(UsageError):
         edit.parse_range("smile=1:2:3:4")
+
+
+def test_ranges_have_regions_and_forms_as_single_strengths_do():
+    part = edit.parse_range("smile=0:1:1@mask", mask="mask:00", disentangle=True)
+    step = part.step(1.0, face=2)
+    assert (step.region, step.face, step.strength) == ("mask:00", 2, 1.0) and step.parameters["disentangle"] is True
+    across, down = edit.parse_grid("smile=0:1@lips,smile=0:1")
+    assert (across.region, down.region) == ("lips", None)
+    (single,) = edit.parse_sets(["smile=1@mask"], 2, "mask:00", True)
+    assert single == step
+
+
+def test_a_strip_within_a_mask_changes_nothing_outside_it(command, toy, tmp_path, monkeypatch):
+    from PIL import Image
+
+    from editing import regions, session
+
+    monkeypatch.setattr(regions, "mixed", lambda generator, base, edited, _: session.synthesise(generator, edited))
+    Image.fromarray(np.repeat([[0, 255]], 64, 0).repeat(32, 1).astype(np.uint8)).save(tmp_path / "mask.png")
+    code, _, err = edited(
+        command, tmp_path, "--strip", "smile=0:2:2@mask", "--mask", tmp_path / "mask.png", "--cell=64"
+    )
+    assert code == 0, err
+    strip = photos.load(tmp_path / "out" / "a.strip-smile.png").rgb[:64].astype(int)
+    change = np.abs(strip[:, 64:] - strip[:, :64]).max(-1)
+    assert (change[:, :31] == 0).all() and (change[:, 33:] > 0).all()

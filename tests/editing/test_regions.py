@@ -8,7 +8,7 @@ from editing import regions, session
 from editing.faces import photo as photos
 from editing.inversion.residual import render
 from editing.judges.parsing import CLASSES
-from editing.steps import apply_step
+from editing.steps import apply_step, layers
 from editing.types import Inversion, Recipe, Step, latent_step
 from stylegan2.errors import UsageError
 from tests.encoders import toys
@@ -104,6 +104,56 @@ def test_steps_without_a_region_reach_inside_those_with_one(generator):
     assert not torch.allclose(both[0, :, own == 1], outside[0, :, own == 1], atol=1e-3)
 
 
+def test_a_region_within_another_gets_the_edits_of_both_and_is_drawn_last():
+    base = Inversion(torch.zeros(1, 16, 4), "toy")
+    wanted = ((1.0, "lips"), (2.0, "face"), (4.0, None), (8.0, "upper_lip + lower_lip"), (16.0, "hair"))
+    steps = [latent_step("shift", s).model_copy(update={"region": r}) for s, r in wanted]
+    found = layers(base, steps, {"shift": Direction(4)})
+    amounts = [(layer.region, float(layer.inversion.ws[0, 0, 0] / Direction(4).vector[0])) for layer in found]
+    assert amounts == [
+        (None, pytest.approx(4)), ("face", pytest.approx(6)), ("lips", pytest.approx(15)), ("hair", pytest.approx(20)),
+    ]  # fmt: skip
+
+
+def test_what_covers_what():
+    assert regions.covers(None, "hair") and regions.covers("face", "lips") and regions.covers("lips", "lower_lip")
+    assert not regions.covers("lips", "face") and not regions.covers("hair", None)
+    assert not regions.covers("face", "mask:00") and not regions.covers("mask:00", "face")
+    assert regions.covers("mask:00", "mask:00")
+
+
+@pytest.mark.parametrize("quad_side", [64, 23])
+def test_in_the_photo_nothing_changes_where_a_region_is_zero_however_large_the_face_is(generator, quad_side):
+    from editing.faces import align, paste
+
+    size, photo = 128, photos.from_rgb(np.random.default_rng(1).integers(60, 190, (80, 90, 3), dtype=np.uint8))
+    quad = np.array([(8, 8), (8, 8 + quad_side), (8 + quad_side, 8 + quad_side), (8 + quad_side, 8)], np.float64) - 0.3
+    before = align.crop(photo.rgb, quad, size)
+    region = disc(size, 0.3)
+    after = np.where(region[..., None] > 0, 255 - before, before)
+    pasted = paste.paste(photo, quad, after, before, region=region, feather=0.01).photo
+    y, x = np.mgrid[:80, :90]
+    at = np.floor(align.to_crop(np.stack([x.ravel(), y.ravel()], 1).astype(float), quad, size) + 0.5).astype(int)
+    inside = ((at >= 0) & (at < size)).all(1)
+    known = np.zeros(len(at), bool)
+    known[inside] = region[at[inside, 1], at[inside, 0]] > 0
+    changed = (pasted.rgb != photo.rgb).any(-1).ravel()
+    assert changed[known].mean() > 0.5 and not changed[~known].any()
+
+
+def test_a_transparent_mask_is_no_mask(tmp_path):
+    from PIL import Image
+
+    rgba = np.full((8, 8, 4), 255, np.uint8)
+    rgba[:4, :, 3] = 0
+    Image.fromarray(rgba).save(tmp_path / "m.png")
+    assert (regions.read(tmp_path / "m.png") == [[0.0]] * 4 + [[1.0]] * 4).all()
+
+
+def test_masks_of_two_shapes_have_two_names():
+    assert regions.named(np.zeros((4, 6), np.float32)) != regions.named(np.zeros((6, 4), np.float32))
+
+
 def test_a_mask_is_square_or_as_large_as_the_photo():
     with pytest.raises(UsageError, match="as large as the photo"):
         regions.over_crop(np.zeros((40, 60), np.float32), (50, 50), np.zeros((4, 2)), 32)
@@ -111,17 +161,14 @@ def test_a_mask_is_square_or_as_large_as_the_photo():
 
 
 @pytest.mark.parametrize("size", [64, 256])
-def test_a_region_is_where_the_parser_sees_it_before_or_after(monkeypatch, size):
-    def seen(picture):
+def test_a_region_is_where_the_parser_sees_it_before_or_after(size):
+    def seen(rows):
         found = np.zeros((256, 256, len(CLASSES)), np.float32)
         found[..., CLASSES.index("background")] = 1
-        rows = slice(100, 140) if picture.mean() > 100 else slice(60, 110)
         found[rows, 60:200] = np.eye(len(CLASSES))[CLASSES.index("hair")]
         return found
 
-    monkeypatch.setattr(regions, "probabilities", seen)
-    dark, light = (np.full((size, size, 3), level, np.uint8) for level in (10, 200))
-    mask = regions.mask("hair", dark, light, {})
+    mask = regions.mask("hair", seen(slice(60, 110)), seen(slice(100, 140)), size)
     step = 256 // size
     assert mask.shape == (size, size) and mask.dtype == np.float32
     assert mask[70 // step, 130 // step] == 1 and mask[130 // step, 130 // step] == 1

@@ -34,7 +34,7 @@ def hard_strategy(generator, image, **options):
     return fakes.fake_strategy(generator, image, **options)
 
 
-def make_editor(catalogue=None, device="cpu"):
+def make_editor(catalogue=None, device="cpu", masks=None):
     editor = fakes.make_editor(catalogue, device)
     editor._strategies = {"tune": hard_strategy}
     return editor
