@@ -28,7 +28,7 @@ from stylegan2.allocator import tune_allocator
 ROOT = Path(__file__).resolve().parent
 GALLERY = ROOT / "gallery"
 FACES = (19, 12, 33, 51)
-SHOWN = (("", 0), ("smile", 2), ("smile", -2), ("age", 3), ("age", -2), ("glasses", 3), ("yaw", 2), ("pitch", 2))
+SHOWN = (("", 0), ("smile", 2), ("smile", -2), ("age", 3), ("age", -2), ("blond", 2), ("yaw", 2), ("pitch", 2))
 REGIONAL = (("blond", 3, "hair"), ("lipstick", 3, "lips"), ("light_eyes", 5, "eyes"), ("teeth", 2.5, "mouth"),
             ("background_light", 6, "background"))  # fmt: skip
 EDITS = (("smile", 2), ("age", 2.5), ("age", -2), ("yaw", 2))

@@ -152,7 +152,7 @@ def test_a_catalogue_is_a_mapping():
 @pytest.mark.weights
 @pytest.mark.parametrize(
     ("name", "strength"),
-    [("smile", 2.0), ("age", 3.0), ("age", -3.0), ("yaw", 2.0), ("pitch", 2.0), ("glasses", 3.0)],
+    [("smile", 2.0), ("age", 3.0), ("age", -3.0), ("yaw", 2.0), ("pitch", 2.0), ("blond", 2.0), ("lipstick", 2.0)],
 )
 def test_core_edits_move_their_judge_on_faces_they_were_not_fitted_on(mobile, name, strength):
     entry, changes = directions.load()[name], []

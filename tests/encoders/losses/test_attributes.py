@@ -31,16 +31,15 @@ def test_the_judges_say_the_same_of_a_chip(networks):
         ages.append([float(age(to_float(large))), judge._age(large)])
         odds.append([float(gender(to_float(small))), judge._male(small)])
     ages, odds = np.array(ages), np.array(odds)
-    inside = np.abs(odds[:, 1]) < 9  # beyond, the judge clips
-    assert np.ptp(ages[:, 1]) > 1 and np.ptp(odds[inside, 1]) > 0.5  # or a constant would pass
+    assert np.ptp(ages[:, 1]) > 1 and np.ptp(odds[:, 1]) > 0.5  # or a constant would pass
     assert np.abs(ages[:, 0] - ages[:, 1]).max() < 1e-3
-    assert np.abs(odds[inside, 0] - odds[inside, 1]).max() < 1e-3
+    assert np.abs(odds[:, 0] - odds[:, 1]).max() < 1e-3
 
 
 @pytest.mark.weights
 @pytest.mark.parametrize("seed", [1, 3, 5])
 def test_the_judges_say_nearly_the_same_of_a_face(networks, generated, seed):
-    """Of 48 generated faces at psi .8: age off by 0.2 years in the median, 0.6 on average, log-odds by 0.12."""
+    """Of 48 generated faces at psi .8 the age is off by 0.2 years in the median, by 0.6 on average."""
     judge = pytest.importorskip("editing.judges.judge")
     import dlib
 
@@ -54,7 +53,7 @@ def test_the_judges_say_nearly_the_same_of_a_face(networks, generated, seed):
         assert np.abs(to_uint8(chip)[0].astype(int) - expected).mean() < 1.5
     age, male = (float(network(chip)) for network, chip in zip(networks, chips, strict=True))
     assert age == pytest.approx(scores.values["age"], abs=2)
-    assert np.clip(male, -9.2, 9.2) == pytest.approx(scores.values["male"], abs=1)
+    assert male == pytest.approx(scores.values["male"], abs=2)
     from_68 = networks[0](attributes.age_chips(image, scores.landmarks))
     assert float(from_68) == pytest.approx(scores.values["age"], abs=5)  # another predictor, other corners
 
