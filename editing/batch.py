@@ -217,7 +217,7 @@ def run(
         finally:
             facts = {"workers": workers or "all" if ray else count, "threads": setup.threads, "ray": ray}
             report = desk.report(recipe, settings, time.monotonic() - started, **facts)
-            write_report(out / REPORT, report)
+            write_report(out / REPORT, report, state)
     return report
 
 

@@ -98,7 +98,9 @@ class Desk:
         make_folder(target.parent)
         for face, content in answer.inversions.items():
             suffix = ".inversion" if face == 0 else f".face{face}.inversion"
-            write_atomically(job.place.target.with_name(job.place.target.name + suffix), content, mode=0o600)
+            write_atomically(
+                job.place.target.with_name(job.place.target.name + suffix), content, mode=0o600, scratch=self.state
+            )
         finished = self.state / f"finished{target.suffix}"
         write_atomically(finished, answer.content)
         self.journal.add(key, job.place.name, photo_sha256, hashlib.sha256(answer.content).hexdigest(), target.name)
@@ -134,11 +136,11 @@ class Desk:
         }
 
 
-def write_report(path: Path, report: dict) -> None:
+def write_report(path: Path, report: dict, scratch: Path) -> None:
     from editing.faces.saving import write_atomically
 
     try:
-        write_atomically(path, (json.dumps(report, indent=1) + "\n").encode())
+        write_atomically(path, (json.dumps(report, indent=1) + "\n").encode(), scratch=scratch)
     except PhotoError as error:
         raise WplusError(str(error)) from error
 
@@ -161,10 +163,12 @@ def working_folder(out: Path) -> Iterator[Path]:
     from editing.output import make_folder
 
     state = out / STATE
+    if (out / REPORT).exists() and not state.exists():
+        raise UsageError(f"{out / REPORT} is not from a batch: move it, or choose another --out.")
     make_folder(state)
     try:
         with filelock.FileLock(state / "lock", timeout=0):
-            for leftover in state.glob("*finished.*"):  # of a run that was killed
+            for leftover in {*state.glob("*finished.*"), *state.glob("*.part")}:  # of a run that was killed
                 leftover.unlink()
             yield state
     except filelock.Timeout:

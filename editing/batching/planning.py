@@ -79,6 +79,8 @@ def find_places(photos: Path, out: Path, form: str | None = None) -> list[Place]
         raise UsageError(f"There is no folder {photos}.")
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is a file; give a folder.")
+    if photos.is_dir() and out.resolve() == photos.resolve():
+        raise UsageError("--out is the folder of the photos: choose another folder.")
     sources = sorted(find_photos(photos, out)) if photos.is_dir() else [photos]
     base = photos if photos.is_dir() else photos.parent
     if not sources:

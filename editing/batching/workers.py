@@ -27,6 +27,7 @@ from typing import Any
 from editing.batching.work import Answer, Setup, Work, edit_photo, warm
 from stylegan2.errors import WplusError
 
+ENDED = "Worker processes end as soon as they start: is there enough memory?"
 START = "spawn"  # how the template is started: as a fresh interpreter
 
 
@@ -54,8 +55,11 @@ class Processes:
         count = self.count if count is None else count
         if self.shared:
             return [self._fork() for _ in range(count)]
-        started = [self._start(lone_worker) for _ in range(count)]  # all load at the same time
-        return [self._hired(pipe, _greeting(pipe) or process.pid) for process, pipe in started]
+        try:
+            started = [self._start(lone_worker) for _ in range(count)]  # all load at the same time
+            return [self._hired(pipe, _greeting(pipe) or process.pid) for process, pipe in started]
+        except (EOFError, OSError):
+            raise WplusError(ENDED) from None
 
     def give(self, worker: Process, work: Work) -> None:
         self.busy.add(worker)
@@ -79,13 +83,16 @@ class Processes:
         return worker, answer
 
     def close(self) -> None:
-        """End all workers, whatever they are doing."""
+        """End all workers and the template, whatever they are doing."""
         for worker in self.crew:
             with suppress(ProcessLookupError):
                 os.kill(worker.pid, signal.SIGTERM)
             worker.pipe.close()
         self.crew.clear()
         self.busy.clear()
+        self._drop_template()
+
+    def _drop_template(self) -> None:
         if self.template:
             process, pipe = self.template
             self.template = None
@@ -101,21 +108,27 @@ class Processes:
     def _fork(self) -> Process:
         """One more fork of the template, which is started first if it is not there, or was killed."""
         for _ in range(2):
-            if self.template is None:
-                process, pipe = self._start(template)
-                _greeting(pipe)
-                self.template = process, pipe
-            process, control = self.template
-            ours, theirs = self.context.Pipe()
             try:
-                reduction.send_handle(control, theirs.fileno(), process.pid)
-                return self._hired(ours, control.recv())
+                if self.template is None:
+                    self.template = self._start(template)
+                    _greeting(self.template[1])
+                return self._hired(*self._from_template())
             except (EOFError, OSError):
-                self.template = None
-                ours.close()
-            finally:
-                theirs.close()
-        raise WplusError("Worker processes end as soon as they start: is there enough memory?")
+                self._drop_template()
+        raise WplusError(ENDED)
+
+    def _from_template(self) -> tuple[Any, int]:
+        """Our end of a new worker's pipe, and its process id.  EOFError, OSError if the template has ended."""
+        process, control = self.template
+        ours, theirs = self.context.Pipe()
+        try:
+            reduction.send_handle(control, theirs.fileno(), process.pid)
+            return ours, control.recv()
+        except (EOFError, OSError):
+            ours.close()
+            raise
+        finally:
+            theirs.close()
 
     def _start(self, target: Any) -> tuple[Any, Any]:
         """A new process, and our end of the pipe to it."""
@@ -142,11 +155,8 @@ def deaf_to_interrupts():
 
 
 def _greeting(pipe: Any) -> None:
-    """Wait until a process has loaded what it needs; raise what it could not do."""
-    try:
-        trouble = pipe.recv()
-    except (EOFError, OSError):
-        raise WplusError("A worker process ended while it was starting: is there enough memory?") from None
+    """Wait until a process has loaded what it needs; raise what it could not do, EOFError if it ended."""
+    trouble = pipe.recv()
     if trouble is not None:
         raise trouble
 
@@ -156,6 +166,8 @@ def _greeting(pipe: Any) -> None:
 
 def template(control: Any, setup: Setup) -> None:
     """Load everything, then fork a worker for every pipe that comes; ends with the process that was called."""
+    for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"):
+        os.environ[name] = ""  # autograd keeps a thread for every device that it sees, and refuses to work in a fork
     import torch
 
     torch.set_num_threads(1)  # a thread pool would not survive the fork
@@ -181,7 +193,8 @@ def template(control: Any, setup: Setup) -> None:
             finally:
                 os._exit(0)
         os.close(handle)
-        control.send(pid)
+        with suppress(OSError):  # the one that was called is gone: seen above
+            control.send(pid)
 
 
 def give_back_memory() -> None:
@@ -213,7 +226,10 @@ def _loaded(pipe: Any, setup: Setup) -> Any:
     except WplusError as error:
         pipe.send(error)
         return None
-    pipe.send(None)
+    try:
+        pipe.send(None)
+    except OSError:  # the one that was called is gone
+        return None
     return editor
 
 

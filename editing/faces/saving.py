@@ -209,17 +209,20 @@ def _encode_deep_tiff(photo: Photo, xmp: bytes | None) -> bytes:
     return out.getvalue()
 
 
-def write_atomically(path: str | os.PathLike, data: bytes, mode: int | None = None) -> None:
-    """Write a file whole or not at all: a temporary file beside it, then a rename.  Raises PhotoError.
+def write_atomically(
+    path: str | os.PathLike, data: bytes, mode: int | None = None, scratch: Path | None = None
+) -> None:
+    """Write a file whole or not at all: a temporary file, then a rename.  Raises PhotoError.
 
-    mode: permissions of the file, by default those of any new file.
+    mode: permissions of the file, by default those of any new file.  scratch: a folder for the temporary file on the
+    same file system, which the caller sweeps; by default it lies beside the file, and a kill would leave it there.
     """
     path = Path(path)
     temporary = None
     try:
         if path.is_dir():
             raise PhotoError(f"Cannot write {path}: it is a folder.")
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".part")
+        handle, temporary = tempfile.mkstemp(dir=scratch or path.parent, prefix=f".{path.name[:40]}.", suffix=".part")
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()

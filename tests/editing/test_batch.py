@@ -44,6 +44,16 @@ def files(folder: Path) -> dict[str, tuple[bytes, int]]:
     return {str(p.relative_to(folder)): (p.read_bytes(), p.stat().st_mtime_ns) for p in found}
 
 
+def test_a_report_that_is_somebody_elses_and_a_folder_of_inputs_are_refused(command, toy, album, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / desk.REPORT).write_text("my own")
+    code, _, stderr = command(batch.main, album, "--set", "smile=2", "--aligned", "--out", out)
+    assert code == 2 and "not from a batch" in stderr and (out / desk.REPORT).read_text() == "my own"
+    code, _, stderr = command(batch.main, album, "--set", "smile=2", "--aligned", "--format", "webp", "--out", album)
+    assert code == 2 and "choose another folder" in stderr
+
+
 def test_names_and_folders_are_kept_and_failures_collected(command, toy, album, tmp_path):
     before = files(album)
     code, report, stderr = go(command, album, tmp_path / "out")
@@ -112,9 +122,9 @@ def test_reports_and_journals_hold_nothing_of_a_face(command, toy, album, tmp_pa
 def test_inputs_are_never_written_over(command, toy, album):
     before = files(album)
     code, _, stderr = go(command, album, album)
-    assert code == 2 and "written over an input" in stderr
+    assert code == 2 and "choose another folder" in stderr
     code, _, stderr = go(command, album, album / "sub" / "..")
-    assert code == 2 and "written over an input" in stderr
+    assert code == 2 and "choose another folder" in stderr
     assert files(album) == before
 
 
@@ -133,7 +143,7 @@ def test_in_inside_of_out_and_a_link_back_are_safe(command, toy, album, tmp_path
     assert nested.read_bytes() == content
     (tmp_path / "link").symlink_to(album, target_is_directory=True)
     code, _, stderr = go(command, album, tmp_path / "link")
-    assert code == 2 and "written over an input" in stderr
+    assert code == 2 and "choose another folder" in stderr
 
 
 def test_strange_files_in_out_are_left_alone(command, toy, album, tmp_path):

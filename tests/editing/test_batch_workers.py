@@ -359,6 +359,62 @@ def test_no_orphans_whatever_ends_the_run(album, tmp_path, signum):
     assert not pictures(tmp_path / "out")
 
 
+KILLED = """
+import os, signal, sys
+from tests.editing import fakes, toybatch
+from editing import batch, session
+from editing.faces import saving
+
+replace, end = os.replace, sys.argv.pop(1)
+
+def dies(source, target):
+    if str(target).endswith(end):
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(source, target)
+
+os.replace = dies
+session.load_catalogue = lambda *_: fakes.CATALOGUE
+batch.make_editor = toybatch.make_editor
+batch.main()
+"""
+
+
+@linux
+@pytest.mark.parametrize("end", ["report.json", "0.png.inversion", "0.png", "finished.png"])
+def test_a_kill_before_any_rename_leaves_nothing_behind(album, tmp_path, end):
+    out = tmp_path / "out"
+    arguments = [str(album), "--aligned", "--set", "smile=1", "--keep-inversions", "--out", str(out)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    call = [sys.executable, "-c", KILLED, end, *arguments]
+    assert subprocess.run(call, env=environment, cwd=ROOT, capture_output=True).returncode == -signal.SIGKILL
+    assert not [path for path in out.rglob("*.part") if desk.STATE not in path.parts]
+    call[3] = "nothing"
+    assert subprocess.run(call, env=environment, cwd=ROOT, capture_output=True).returncode == 0
+    assert len(pictures(out)) == 10 and not list(out.rglob("*.part"))
+
+
+@linux
+def test_a_template_that_is_killed_while_it_loads_is_started_again(album, monkeypatch, tmp_path):
+    monkeypatch.setattr(workers, "START", "fork")
+    once = tmp_path / "once"
+    once.write_text("")
+    crew_of = workers.Processes(Setup(Mortal(once), {"method": "tune", "seed": 0, "aligned": True}), 1)
+    assert len(dict(through(crew_of, works(album)))) == 5 and not once.exists()
+
+
+class Mortal:
+    """make() of a template that is killed the first time."""
+
+    def __init__(self, once: Path) -> None:
+        self.once = once
+
+    def __call__(self):
+        if self.once.exists():
+            self.once.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return toybatch.make_editor()
+
+
 @linux
 def test_twenty_kills_at_random_moments_lose_nothing(tmp_path):
     """Workers, template and the first process are killed while 12 photos become 24 results."""
