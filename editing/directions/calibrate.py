@@ -231,10 +231,11 @@ def main() -> None:
 
 
 def collected(work: Path, direction: Direction) -> Direction | None:
-    """The direction with what `work` says of it; None if neither end keeps what the catalogue promises."""
+    """The direction with what `work` says of it; None if neither end keeps what the catalogue promises, or nobody has
+    measured it."""
     path = work / f"{direction.name}.json"
     if not path.exists():
-        return direction
+        return direction if direction.safe_range else None
     facts = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(path.read_text()).items()}
     return replace(direction, **facts) if any(facts["safe_range"]) else None
 

@@ -1,6 +1,6 @@
 """The disentangled form of a direction: what it moves besides its target is taken back, by measurement.
 
-    python -m editing.directions.disentangle work/ --photos aligned/ --leakiest 14    # goes on where it was killed
+    python -m editing.directions.disentangle work/ --photos aligned/ --leakiest 11    # goes on where it was killed
     python -m editing.directions.disentangle work/ --collect                          # into the shipped catalogue
 
 A direction that is orthogonal to all other judges' slopes still leaks: slopes are averages over whole codes, and an
@@ -34,10 +34,10 @@ from stylegan2.files import replacing
 from stylegan2.generator import Generator
 
 SEEDS = range(64, 76)  # not those that the catalogue's figures come from
-PROBED = 8  # of them, for the Jacobian
+PROBED = 6  # of them, for the Jacobian
 BANDS = ((0, 7), (7, 16))  # coarse rows and fine ones
 STEP = 1.5  # whitened units that a judge's direction is probed with
-ROUNDS = 3
+ROUNDS = 2
 KEPT = 0.85  # of the target's movement; the promise is 0.8
 STIFF = 0.02  # how little a correction may cost: of a squared step, in squared standard deviations of a judge
 HELD = 30.0  # how much more the target's movement counts than another's

@@ -1,4 +1,4 @@
-"""Which directions the catalogue holds: data only.
+"""Which directions may be in the catalogue: data only; those that keep its promises are (`calibrate`).
 
 `keep` lists the judges a fitted direction must leave alone; None: it leaves all others alone, softly, and the
 descriptor of the person as well (`fit.softly`), and `firm` ones firmly.  Rows were chosen by what each range moved
@@ -103,10 +103,10 @@ FITTED = (
     Fitted("saturation", "colourful", "light", None, "stronger colours; negative: weaker", FINE),
     Fitted("side_light", "shade", "light", None, "light from the picture's right; negative: from its left"),
     Fitted("crispness", "sharpness", "light", None, "more fine detail in the face; negative: softer", FINE),
-    Fitted("background_light", "background_light", "background", None, "a lighter background; negative: darker", FINE),
+    Fitted("background_light", "background_light", "background", None, "a lighter background; negative: darker"),
     Fitted("background_detail", "background_detail", "background", None, "a busier background; negative: plainer",
            FINE),
-    Fitted("light_clothes", "clothes_light", "clothes", None, "lighter clothes; negative: darker", FINE),
+    Fitted("light_clothes", "clothes_light", "clothes", None, "lighter clothes; negative: darker"),
 )  # fmt: skip
 
 GANSPACE = (

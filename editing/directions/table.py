@@ -18,13 +18,14 @@ Every edit on 64 generated faces (seeds 0-63, psi 0.7) and 16 real photos invert
 range. **Moves**: what its judge says there on average, in standard deviations of the population (generated faces, psi
 0.8). **Right**: the share of the faces that it moves the way it says. **Drift**: median dlib distance of the edited
 face from the unedited one, the larger of both ends; 0.45 is another person, except where age and pose change a face by
-nature (0.6). **Leak**: what the other judges move on average for one standard deviation of its own; then with
-`--disentangle`, where there is such a form, and the share of the own movement that it keeps; then what leaks most.
+nature (0.6). A range that begins or ends at 0 has another end that did not keep these promises. **Leak**: what the other
+judges move on average for one standard deviation of its own; **clean**: that with `--disentangle`, where there is such
+a form, and the share of its own movement that it keeps; then what leaks most.
 
 ```sh
-python -m editing.directions.calibrate work/ --photos aligned/   # measures; --collect writes the catalogue
-python -m editing.directions.disentangle work/                   # the disentangled forms
-python -m editing.directions.table                               # this page
+python -m editing.directions.calibrate work/ --photos aligned/                   # then with --collect alone
+python -m editing.directions.disentangle work/ --photos aligned/ --leakiest 11   # then with --collect alone
+python -m editing.directions.table                                               # this page
 ```
 
 | edit | what it does | judge | range | moves | right | drift | leak | clean | leaks most |
@@ -35,14 +36,15 @@ python -m editing.directions.table                               # this page
 def row(direction: Direction) -> str:
     worst = sorted(direction.leakage.items(), key=lambda item: -np.nan_to_num(item[1]))[:WORST]
     low, high = direction.safe_range
+    is_open = [bool(end) for end in direction.safe_range]
+    ends = [f"{end:+.1f}" for end, shown in zip(direction.ends, is_open, strict=True) if shown]
+    right = [f"{share:.0%}" for share, shown in zip(direction.right, is_open, strict=True) if shown]
     figures = direction.clean_figures
     clean = f"{figures['leak']:.2f} ({figures['kept']:.0%})" if figures else ""
-    link = f"[{direction.name}](gallery/edits/{direction.name}.webp)"
     cells = [
-        link, direction.description, direction.judge, f"{low:+g} to {high:+g}",
-        f"{direction.ends[0]:+.1f} to {direction.ends[1]:+.1f}",
-        f"{direction.right[0]:.0%}, {direction.right[1]:.0%}", f"{direction.drift:.2f}", f"{direction.leaks:.2f}",
-        clean, ", ".join(f"{name} {amount:.1f}" for name, amount in worst),
+        f"[{direction.name}](gallery/edits/{direction.name}.webp)", direction.description, direction.judge,
+        f"{low:+g} to {high:+g}", " to ".join(ends), ", ".join(right), f"{direction.drift:.3f}",
+        f"{direction.leaks:.2f}", clean, ", ".join(f"{name} {amount:.1f}" for name, amount in worst),
     ]  # fmt: skip
     return "| " + " | ".join(cells) + " |"
 

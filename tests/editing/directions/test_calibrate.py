@@ -101,7 +101,9 @@ def test_an_edit_that_breaks_its_promises_has_no_range_and_leaves_the_catalogue(
     (tmp_path / "smile.json").write_text(json.dumps(facts))
     assert calibrate.collected(tmp_path, SMILE) is None
     other = Direction("other", torch.zeros(512), (0, 16))
-    assert calibrate.collected(tmp_path, other) is other
+    assert calibrate.collected(tmp_path, other) is None
+    measured = Direction("measured", torch.zeros(512), (0, 16), safe_range=(-1, 1))
+    assert calibrate.collected(tmp_path, measured) is measured
 
 
 def test_one_bad_end_closes_and_the_other_stays(linear, monkeypatch):
