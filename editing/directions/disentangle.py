@@ -33,13 +33,13 @@ from stylegan2.allocator import tune_allocator
 from stylegan2.files import replacing
 from stylegan2.generator import Generator
 
-SEEDS = range(64, 76)  # not those that the catalogue's figures come from
+SEEDS = range(64, 84)  # not those that the catalogue's figures come from
 PROBED = 6  # of them, for the Jacobian
 BANDS = ((0, 7), (7, 16))  # coarse rows and fine ones
 STEP = 1.5  # whitened units that a judge's direction is probed with
 ROUNDS = 2
 KEPT = 0.85  # of the target's movement; the promise is 0.8
-STIFF = 0.02  # how little a correction may cost: of a squared step, in squared standard deviations of a judge
+STIFF = 3.0  # how little a correction may cost: of a squared step, in squared standard deviations of a judge
 HELD = 30.0  # how much more the target's movement counts than another's
 
 
@@ -69,15 +69,16 @@ def jacobian(generator: Generator, faces: Sequence[Case], moves: Tensor, kept: P
         print("jacobian done", flush=True)
 
 
-def correction(moved: np.ndarray, target: int, effects: np.ndarray) -> np.ndarray:
+def correction(moved: np.ndarray, target: int, effects: np.ndarray, goal: float) -> np.ndarray:
     """What moved (J,), effects (K, J) of the moves that there are -> amounts (K,) of them that take the others back.
 
-    Least squares over all judges, the target's wanted change being 0 with HELD times the weight, and small amounts.
+    Least squares over all judges, with HELD times the weight on the target, which comes to `goal`, and small amounts:
+    effects are known from few faces, and hold for short ways.
     """
     weight = np.ones(len(moved))
     weight[target] = HELD
     wanted = -moved * weight
-    wanted[target] = 0.0
+    wanted[target] = (goal - moved[target]) * HELD
     a = effects.T * weight[:, None]
     return np.linalg.solve(a.T @ a + STIFF * np.eye(len(effects)), a.T @ wanted)
 
@@ -109,9 +110,10 @@ def clean_side(generator: Generator, faces: Sequence[Case], direction: Direction
     vector = torch.zeros(MERGED, 512)
     vector[slice(*direction.rows)] = direction.vector
     first, change = judged(generator, faces, direction, vector, end)
+    goal = change[target]
     best = current = first
     for _ in range(ROUNDS):
-        amounts = torch.from_numpy(correction(change, target, effects)).float()
+        amounts = torch.from_numpy(correction(change, target, effects, goal)).float()
         vector = current.vector + torch.einsum("k,krc->rc", amounts, moves) / end
         current, change = judged(generator, faces, direction, vector, end)
         share = current.kept / first.kept
@@ -140,7 +142,8 @@ def main() -> None:
     generator = checkpoints.load(zoo.path("mobilestylegan-ffhq-1024"))
     faces, moves = cases(generator, generated(generator, SEEDS)), basis()
     jacobian(generator, faces[:PROBED], moves, options.work, tuple(options.part))
-    names = sorted(catalogue, key=lambda name: -catalogue[name].leaks)[: options.leakiest]
+    measured = [name for name, direction in catalogue.items() if direction.safe_range]
+    names = sorted(measured, key=lambda name: -catalogue[name].leaks)[: options.leakiest]
     names = [n for n in options.only or names if not catalogue[n].styles]
     files = [options.work / f"jacobian-{index:03d}.npy" for index in range(len(moves))]
     while not all(file.exists() for file in files):

@@ -15,14 +15,21 @@ from stylegan2.errors import CheckpointError, UsageError
 SIDES = torch.stack([torch.full((16, 512), -1.0), torch.ones(16, 512)])
 
 
+@pytest.fixture(autouse=True)
+def effects_are_exact(monkeypatch):
+    monkeypatch.setattr(disentangle, "STIFF", 0.02)
+
+
 def test_a_correction_takes_the_others_back_and_leaves_the_target():
     random = np.random.default_rng(0)
     effects = 0.2 * random.standard_normal((12, 6)) + np.vstack([np.eye(6), np.eye(6)])
     effects[:, 2] += 0.4 * effects[:, 0]  # entangled with the target
     moved = np.array([2.0, 0.5, 1.0, -0.7, 0.0, 0.3])
-    after = moved + disentangle.correction(moved, 0, effects) @ effects
+    after = moved + disentangle.correction(moved, 0, effects, 2.0) @ effects
     assert after[0] == pytest.approx(2.0, abs=0.02)
     assert np.abs(after[1:]).mean() < 0.1 * np.abs(moved[1:]).mean()
+    more = moved + disentangle.correction(moved, 0, effects, 3.0) @ effects
+    assert more[0] == pytest.approx(3.0, abs=0.1)
 
 
 def test_leak_is_movement_of_the_others_for_one_of_the_target():
