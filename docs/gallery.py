@@ -109,13 +109,16 @@ def edited(generator, catalogue, ws, name: str, strength: float, size: int) -> n
 def sheets(generator, catalogue, seeds=(5, 19, 12, 33), size=144) -> None:
     """A contact sheet for every edit: generated faces at both ends of its safe range, half-way, and as they are."""
     codes = [engine.broadcast(generator, engine.latents(generator, [seed], 0.7)) for seed in seeds]
+    plain = [labelled(render(generator, ws, size=size), "as it is") for ws in codes]
     for name, direction in catalogue.items():
         low, high = direction.safe_range
-        amounts = sorted({low, low / 2, 0, high / 2, high})
-        rows = [
-            [labelled(edited(generator, catalogue, ws, name, amount, size), f"{amount:+.3g}") for amount in amounts]
-            for ws in codes
-        ]
+        rows = []
+        for ws, middle in zip(codes, plain, strict=True):
+            below, above = (
+                [labelled(edited(generator, catalogue, ws, name, amount, size), f"{amount:+.3g}") for amount in amounts]
+                for amounts in ([low, low / 2] if low else [], [high / 2, high] if high else [])
+            )
+            rows.append([*below, middle, *above])
         write(rows, f"edits/{name}.webp", 80)
 
 

@@ -38,7 +38,7 @@ PROBED = 6  # of them, for the Jacobian
 BANDS = ((0, 7), (7, 16))  # coarse rows and fine ones
 STEP = 1.5  # whitened units that a judge's direction is probed with
 ROUNDS = 2
-KEPT = 0.85  # of the target's movement; the promise is 0.8
+KEPT, PROMISED = 0.85, 0.8  # of the target's movement
 STIFF = 3.0  # how little a correction may cost: of a squared step, in squared standard deviations of a judge
 HELD = 30.0  # how much more the target's movement counts than another's
 
@@ -173,12 +173,16 @@ def main() -> None:
 
 
 def collected(work: Path, direction: Direction) -> Direction:
-    """The direction with the form that `work` has for it."""
+    """The direction with the form that `work` has for it, if that leaks less on all faces, too, keeps the edit and the
+    person."""
     path = work / f"{direction.name}.clean.npz"
     if not path.exists():
         return direction
     facts = np.load(path)
     figures = {name: round(float(facts[name]), 3) for name in ("leak", "kept", "drift")}
+    if figures["leak"] >= direction.leaks or figures["kept"] < PROMISED or figures["drift"] >= limit(direction):
+        print(f"{direction.name}: left out, {figures}")
+        return replace(direction, clean=None, clean_figures=None)
     return replace(direction, clean=torch.from_numpy(facts["vector"]).float(), clean_figures=figures)
 
 

@@ -114,7 +114,7 @@ def test_the_shipped_catalogue_keeps_what_it_promises():
 
 def test_disentangled_forms_leak_less_and_keep_their_edit():
     forms = [entry for entry in directions.load().values() if entry.clean is not None]
-    assert len(forms) >= 10
+    assert len(forms) >= 8
     for entry in forms:
         assert entry.clean.shape == (2, 16, 512) and torch.isfinite(entry.clean).all()
         assert entry.clean_figures["leak"] < entry.leaks and entry.clean_figures["kept"] >= 0.8

@@ -100,11 +100,15 @@ def test_the_sign_of_the_strength_chooses_the_side_and_one_hash_holds_for_both()
 
 
 def test_what_was_found_is_collected(tmp_path):
-    plain = Direction("mine", torch.zeros(512), (0, 16))
+    plain = Direction("mine", torch.zeros(512), (0, 16), leakage={"age": 0.3, "smile": 0.1})
     assert disentangle.collected(tmp_path, plain) is plain
     np.savez(tmp_path / "mine.clean.npz", vector=SIDES.numpy(), leak=0.1234, kept=0.9, drift=0.2)
     found = disentangle.collected(tmp_path, plain)
     assert torch.equal(found.clean, SIDES) and found.clean_figures == {"leak": 0.123, "kept": 0.9, "drift": 0.2}
+    for wrong in ({"leak": 0.21}, {"kept": 0.7}, {"drift": 0.46}):
+        figures = {"leak": 0.1, "kept": 0.9, "drift": 0.2} | wrong
+        np.savez(tmp_path / "mine.clean.npz", vector=SIDES.numpy(), **figures)
+        assert disentangle.collected(tmp_path, found).clean is None
 
 
 def test_a_shared_file_carries_the_form_and_a_wrong_shape_is_refused(tmp_path):

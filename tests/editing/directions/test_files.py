@@ -136,3 +136,12 @@ def test_a_name_that_could_not_be_read_again_is_not_written(tmp_path, name):
     with pytest.raises(UsageError, match="name of an edit"):
         files.write(tmp_path / "a.safetensors", [Direction(name, VECTOR, (0, 16))])
     assert not (tmp_path / "a.safetensors").exists()
+
+
+def test_what_changes_nothing_is_not_written_and_the_file_stays(tmp_path):
+    path = tmp_path / "mine.safetensors"
+    files.write(path, [Direction("up", torch.ones(512), (0, 16))])
+    before = path.read_bytes()
+    with pytest.raises(UsageError, match="would change nothing"):
+        files.write(path, [Direction("up", torch.ones(512), (0, 16)), Direction("none", torch.zeros(512), (0, 16))])
+    assert path.read_bytes() == before
