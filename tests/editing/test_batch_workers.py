@@ -334,6 +334,7 @@ def start(album: Path, out: Path, *args, stderr=subprocess.PIPE, **environment) 
         stderr=stderr,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # the suite may run in the background
     )
 
 
