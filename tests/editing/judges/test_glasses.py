@@ -5,6 +5,7 @@ import pytest
 from scipy.ndimage import gaussian_filter, rotate
 
 from editing import directions
+from editing.directions import own
 from editing.judges.glasses import WEARS, glasses
 from editing.judges.judge import judge
 from stylegan2 import engine
@@ -56,8 +57,8 @@ def test_a_picture_of_one_colour_has_no_glasses():
 
 @pytest.mark.weights
 def test_real_generated_faces_with_and_without(mobile):
-    """By eye: seed 12 wears glasses, seeds 17, 20 and 24 do not; the edit puts them on and takes them off."""
-    entry = directions.load()["glasses"]
+    """By eye: seed 12 wears glasses, seeds 17, 20 and 24 do not; a formula puts them on and takes them off."""
+    entry = own.from_formula("glasses", "glasses", ("age", "male", "smile", "yaw", "roll"))
     worn = {}
     for seed, strength in ((12, 0), (17, 0), (20, 0), (24, 0), (12, -3), (20, 3)):
         ws = engine.broadcast(mobile, engine.latents(mobile, [seed], 0.7))
