@@ -1,6 +1,6 @@
 """The disentangled form of a direction: what it moves besides its target is taken back, by measurement.
 
-    python -m editing.directions.disentangle work/ --photos aligned/ --leakiest 11    # goes on where it was killed
+    python -m editing.directions.disentangle work/ --photos aligned/ --leakiest 10    # goes on where it was killed
     python -m editing.directions.disentangle work/ --collect                          # into the shipped catalogue
 
 A direction that is orthogonal to all other judges' slopes still leaks: slopes are averages over whole codes, and an

@@ -26,7 +26,7 @@ a form, and the share of its own movement that it keeps; then what leaks most.
 
 ```sh
 python -m editing.directions.calibrate work/ --photos aligned/                   # then with --collect alone
-python -m editing.directions.disentangle work/ --photos aligned/ --leakiest 11   # then with --collect alone
+python -m editing.directions.disentangle work/ --photos aligned/ --leakiest 10   # then with --collect alone
 python -m editing.directions.table                                               # this page
 ```
 
