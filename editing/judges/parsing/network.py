@@ -1,7 +1,7 @@
 """The face parser: which part of a face is every pixel of an aligned picture?
 
 A frozen EfficientNet-Lite0 (its ImageNet weights are in the zoo already) sees the picture at 256 pixels; a small
-decoder of 0.2 M weights (a feature pyramid, Lin et al., arXiv 1612.03144, of depthwise-separable convolutions) goes
+decoder of 0.1 M weights (a feature pyramid, Lin et al., arXiv 1612.03144, of depthwise-separable convolutions) goes
 up to 128 and answers four pixels at each place (Shi et al., arXiv 1609.05158).  Trained on generated faces alone
 (`training`), whose labels come from the generator itself (`reader`).
 """
