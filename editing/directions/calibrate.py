@@ -6,10 +6,11 @@
 
 The range is found on six generated faces: the strength at which the median face has moved as far from itself as it
 may (dlib distance DRIFT; more for age and pose, which change a face by nature) or the target has moved two standard
-deviations of the population, whichever comes first.  What is reported is then measured on others: 64 generated faces
-and the photos, inverted by `hyper`; where a promise is narrowly missed there, the end is moved and measured there again,
-so that figures close to a limit are a little kind.  An end that does not keep there what the catalogue promises (`broken`) is closed,
-so that the range begins or ends at 0, and an edit with two such ends is not in the catalogue.
+deviations of the population, whichever comes first. What is reported is then measured on others: 64 generated faces
+and the photos, inverted by `hyper`; where a promise is narrowly missed there, the end is moved and measured there
+again, so that figures close to a limit are a little kind. An end that does not keep there what the catalogue
+promises (`broken`) is closed, so that the range begins or ends at 0, and an edit with two such ends is not in the
+catalogue.
 """
 
 from __future__ import annotations

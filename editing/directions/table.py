@@ -16,15 +16,15 @@ from editing.directions.catalogue import Catalogue, Direction, load
 WORST = 3  # leaks that are named
 HEAD = """# The catalogue, measured
 
-Every edit on 64 generated faces (seeds 0-63, psi 0.7) and 16 real photos inverted by `hyper`, at both ends of its safe
-range. **Moves**: what its judge says there on average, in standard deviations of the population (generated faces, psi
-0.8). **Right**: the share of the faces that it moves the way it says. **Drift**: median dlib distance of the edited
-face from the unedited one, the larger of both ends; 0.45 is another person, except where age and pose change a face by
-nature (0.6). A range that begins or ends at 0 has another end that did not keep them. Ends were moved,
-and edits that fail were left out, by these same faces: figures close to a limit are a little kind, and other faces will
-pass it somewhat more often. **Leak**: what the other
-judges move on average for one standard deviation of its own; **clean**: that with `--disentangle`, where there is such
-a form, and the share of its own movement that it keeps; then what leaks most.
+Every edit on 64 generated faces (seeds 0-63, psi 0.7) and 16 real photos inverted by `hyper`, at both ends of its
+safe range. **Moves**: what its judge says there on average, in standard deviations of the population (generated
+faces, psi 0.8). **Right**: the share of the faces that it moves the way it says. **Drift**: median dlib distance of
+the edited face from the unedited one, the larger of both ends; 0.45 is another person, except where age and pose
+change a face by nature (0.6). A range that begins or ends at 0 has another end that did not keep them. Ends were
+moved, and edits that fail were left out, by these same faces: figures close to a limit are a little kind, and other
+faces will pass it somewhat more often. **Leak**: what the other judges move on average for one standard deviation
+of its own; **clean**: that with `--disentangle`, where there is such a form, and the share of its own movement that
+it keeps; then what leaks most.
 
 ```sh
 python -m editing.directions.calibrate work/ --photos aligned/                   # then with --collect alone
