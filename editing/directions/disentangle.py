@@ -6,10 +6,11 @@
 A direction that is orthogonal to all other judges' slopes still leaks: slopes are averages over whole codes, and an
 edit goes far, on some rows.  So it is measured.  First what every judge's own direction does to all judges, on coarse
 and on fine rows (`jacobian`, once).  Then what the edit moves at an end of its range; a sum of those directions takes
-that back while the target stays (least squares), and the result is measured and corrected again.  Both ends are done
-apart, since much of a leak is the same whichever way one goes: the form is linear on either side of 0.  What is kept
-is what leaked least, kept KEPT of the target's movement and stayed the same person; how well it does is then measured
-on the faces that the catalogue's other figures come from.
+that back while the target stays (least squares).  The result is measured, which also corrects what the directions do this
+far out (Broyden's update), and so on, ROUNDS times.  Both ends are done apart, since much of a leak is the same
+whichever way one goes: the form is linear on either side of 0.  What is kept is what leaked least, kept KEPT of the
+target's movement and stayed the same person; how well it does is then measured on the faces that the catalogue's other
+figures come from.
 """
 
 from __future__ import annotations
@@ -33,13 +34,14 @@ from stylegan2.allocator import tune_allocator
 from stylegan2.files import replacing
 from stylegan2.generator import Generator
 
-SEEDS = range(64, 84)  # not those that the catalogue's figures come from
-PROBED = 6  # of them, for the Jacobian
+SEEDS = range(64, 130)  # not those that the catalogue's figures come from
+PROBED = 18  # of them, for the Jacobian; the others for what an edit moves
 BANDS = ((0, 7), (7, 16))  # coarse rows and fine ones
 STEP = 1.5  # whitened units that a judge's direction is probed with
-ROUNDS = 2
+ROUNDS = 4
 KEPT, PROMISED = 0.85, 0.8  # of the target's movement
-STIFF = 3.0  # how little a correction may cost: of a squared step, in squared standard deviations of a judge
+ROOM = 0.97  # of the drift that an edit may have, where the form is looked for
+STIFF = 0.3  # what a correction costs: a squared step, in squared standard deviations of a judge
 HELD = 30.0  # how much more the target's movement counts than another's
 
 
@@ -69,18 +71,23 @@ def jacobian(generator: Generator, faces: Sequence[Case], moves: Tensor, kept: P
         print("jacobian done", flush=True)
 
 
-def correction(moved: np.ndarray, target: int, effects: np.ndarray, goal: float) -> np.ndarray:
-    """What moved (J,), effects (K, J) of the moves that there are -> amounts (K,) of them that take the others back.
+def correction(moved: np.ndarray, spent: np.ndarray, target: int, effects: np.ndarray, goal: float) -> np.ndarray:
+    """What moved (J,) with amounts spent (K,), effects (K, J) of the moves -> amounts (K,) that take the others back.
 
     Least squares over all judges, with HELD times the weight on the target, which comes to `goal`, and small amounts:
     effects are known from few faces, and hold for short ways.
     """
-    weight = np.ones(len(moved))
+    weight, left = np.ones(len(moved)), spent @ effects - moved
     weight[target] = HELD
-    wanted = -moved * weight
-    wanted[target] = (goal - moved[target]) * HELD
+    left[target] += goal
     a = effects.T * weight[:, None]
-    return np.linalg.solve(a.T @ a + STIFF * np.eye(len(effects)), a.T @ wanted)
+    return np.linalg.solve(a.T @ a + STIFF * np.eye(len(effects)), a.T @ (left * weight))
+
+
+def updated(effects: np.ndarray, step: np.ndarray, moved: np.ndarray) -> np.ndarray:
+    """Effects (K, J) such that a step of amounts (K,) moves what it was seen to move (J,): Broyden's update, the least
+    change that does so."""
+    return effects + np.outer(step, moved - step @ effects) / max(step @ step, 1e-9)
 
 
 @dataclass(frozen=True)
@@ -109,18 +116,19 @@ def clean_side(generator: Generator, faces: Sequence[Case], direction: Direction
     target, _ = aim(direction)
     vector = torch.zeros(MERGED, 512)
     vector[slice(*direction.rows)] = direction.vector
-    first, change = judged(generator, faces, direction, vector, end)
-    goal = change[target]
-    best = current = first
+    best, change = judged(generator, faces, direction, vector, end)
+    first, goal, amounts = best, change[target], np.zeros(len(moves))
     for _ in range(ROUNDS):
-        amounts = torch.from_numpy(correction(change, target, effects, goal)).float()
-        vector = current.vector + torch.einsum("k,krc->rc", amounts, moves) / end
-        current, change = judged(generator, faces, direction, vector, end)
-        share = current.kept / first.kept
-        print(f"  {direction.name} {end:+g}: leakage {first.leak:.3f} -> {current.leak:.3f}, kept {share:.2f}, "
-              f"drift {first.drift:.2f} -> {current.drift:.2f}", flush=True)  # fmt: skip
-        if share >= KEPT and current.drift < limit(direction) and current.leak < best.leak:
-            best = current
+        before, spent = change, amounts
+        amounts = correction(before, spent, target, effects, goal)
+        taken = torch.einsum("k,krc->rc", torch.from_numpy(amounts).float(), moves) / end
+        found, change = judged(generator, faces, direction, vector + taken, end)
+        effects = updated(effects, amounts - spent, change - before)
+        share = found.kept / first.kept
+        print(f"  {direction.name} {end:+g}: leakage {first.leak:.3f} -> {found.leak:.3f}, kept {share:.2f}, "
+              f"drift {first.drift:.2f} -> {found.drift:.2f}", flush=True)  # fmt: skip
+        if share >= KEPT and found.drift < ROOM * limit(direction) and found.leak < best.leak:
+            best = found
     return best
 
 
@@ -158,7 +166,7 @@ def main() -> None:
         sides, after = np.zeros((2, MERGED, 512), np.float32), []
         for side, end in enumerate(direction.safe_range):
             if end:
-                found = clean_side(generator, faces, direction, end, moves, effects)
+                found = clean_side(generator, faces[PROBED:], direction, end, moves, effects)
                 sides[side] = found.vector.numpy()
                 after.append((judged(generator, shown, direction, found.vector, end)[0], abs(direction.ends[side])))
         facts = {

@@ -25,11 +25,25 @@ def test_a_correction_takes_the_others_back_and_leaves_the_target():
     effects = 0.2 * random.standard_normal((12, 6)) + np.vstack([np.eye(6), np.eye(6)])
     effects[:, 2] += 0.4 * effects[:, 0]  # entangled with the target
     moved = np.array([2.0, 0.5, 1.0, -0.7, 0.0, 0.3])
-    after = moved + disentangle.correction(moved, 0, effects, 2.0) @ effects
+    spent = np.zeros(12)
+    after = moved + disentangle.correction(moved, spent, 0, effects, 2.0) @ effects
     assert after[0] == pytest.approx(2.0, abs=0.02)
     assert np.abs(after[1:]).mean() < 0.1 * np.abs(moved[1:]).mean()
-    more = moved + disentangle.correction(moved, 0, effects, 3.0) @ effects
+    more = moved + disentangle.correction(moved, spent, 0, effects, 3.0) @ effects
     assert more[0] == pytest.approx(3.0, abs=0.1)
+    once = disentangle.correction(moved, spent, 0, effects, 2.0)
+    again = disentangle.correction(moved + once @ effects, once, 0, effects, 2.0)
+    assert again == pytest.approx(once)  # where effects are what was thought, there is nothing more to do
+
+
+def test_an_update_explains_what_was_seen_and_leaves_other_ways_as_they_were():
+    random = np.random.default_rng(0)
+    effects, step, moved = random.standard_normal((5, 3)), random.standard_normal(5), random.standard_normal(3)
+    after = disentangle.updated(effects, step, moved)
+    assert step @ after == pytest.approx(moved)
+    other = random.standard_normal(5)
+    other -= step * (other @ step) / (step @ step)
+    assert other @ after == pytest.approx(other @ effects)
 
 
 def test_leak_is_movement_of_the_others_for_one_of_the_target():

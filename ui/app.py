@@ -1,0 +1,89 @@
+"""The editor in a browser:  streamlit run ui/app.py
+
+Photo in, edited photo out.  This file is the frame around the views in `ui/views`; a user's work is a `ui.studio.Studio`.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if (root := str(Path(__file__).resolve().parents[1])) not in sys.path:  # started from a checkout that is not installed
+    sys.path.insert(0, root)
+
+import streamlit as st
+
+from ui import page, words
+from ui.views import batch, edit, mix, photo, points, save
+
+VIEWS = {"photo": photo.show, "edit": edit.show, "points": points.show, "mix": mix.show, "save": save.show,
+         "batch": batch.show}  # fmt: skip
+STYLE = """
+<style>
+.block-container { padding-top: 2.6rem; max-width: 88rem; }
+@media (max-width: 640px) {
+  .block-container { padding: 2.6rem 0.8rem 2rem; }
+  .st-key-picture { position: sticky; top: 2.4rem; z-index: 5; background: var(--st-background-color, inherit); }
+}
+</style>
+"""
+
+
+def main() -> None:
+    st.set_page_config(page_title="wplus", page_icon="🙂", layout="wide")
+    state = page.session()
+    if "asked" not in state:  # what the link says, once
+        state.asked = True
+        state.lang = st.query_params.get("lang", state.lang)
+        state.lang = state.lang if state.lang in words.languages() else "en"
+        with page.told():
+            edit.from_link(st.query_params.get("edits", ""))
+    st.html(STYLE)
+    sidebar(state)
+    st.caption(page.say("claim"))
+    if "goto" in state:  # a widget's value can only be set before it is drawn
+        state.view = state.pop("goto")
+    st.segmented_control("view", list(VIEWS), key="view", format_func=lambda view: page.say(f"tab.{view}"),
+                         label_visibility="collapsed", required=True)  # fmt: skip
+    page.messages()
+    VIEWS[state.view]()
+
+
+def sidebar(state) -> None:
+    with st.sidebar:
+        st.subheader(page.say("settings"))
+        names = words.languages()
+        st.selectbox(page.say("interface"), list(names), key="lang", format_func=names.get, on_change=remember)
+        if len(state.studio.opened) > 1:
+            st.caption(page.say("opened"))
+            for opened in reversed(list(state.studio.opened.values())):
+                if st.button(opened.photo.name, key=f"again-{opened.photo.sha256[:16]}", width="stretch"):
+                    state.studio.enter(opened)
+                    page.changed()
+                    st.rerun()
+        if st.button(page.say("forget"), help=page.say("forget.help"), icon=":material/delete:", width="stretch"):
+            forget(state)
+            st.rerun()
+        st.caption(page.say("kind"))
+        st.caption(page.say("limits"))
+
+
+def remember() -> None:
+    st.query_params["lang"] = st.session_state.lang
+
+
+def forget(state) -> None:
+    """Every trace of a user's photos: what the studio holds, pictures, files that were made, and running work."""
+    if state.job is not None:
+        state.job.cancel()
+    state.studio.forget()
+    uploads, lang = state.uploads + 1, state.lang
+    for name in ("stamp", "result", "job", "pictures", "thumbs", "files", "brush", "region"):
+        state.pop(name, None)
+    page.session()
+    state.uploads, state.lang, state.stamp = uploads, lang, uploads * 1000
+    state.update(news=page.say("forgotten"))
+    st.query_params.pop("edits", None)
+
+
+main()

@@ -1,0 +1,105 @@
+"""What every view of the page needs: the shared engine, the user's own studio, words, and pictures as text."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import streamlit as st
+from PIL import Image
+
+from stylegan2.errors import Cancelled, WeightsMissing, WplusError
+from ui import parts, words
+from ui.engine import Engine
+from ui.studio import Studio
+
+START = {"lang": "en", "view": "photo", "stamp": 0, "result": None, "job": None, "uploads": 0, "problem": "",
+         "news": "", "seen": "", "region": "everywhere", "brush": None, "points": 0, "pictures": {}, "thumbs": {},
+         "files": {}}  # fmt: skip
+
+
+@st.cache_resource(show_spinner=False)
+def engine() -> Engine:
+    """Shared by all users, and never changed by any."""
+    return Engine()
+
+
+@st.cache_resource(show_spinner=False)
+def components() -> dict:
+    return {name: parts.mount(name) for name in ("sliders", "viewer", "faces")}
+
+
+def session() -> st.runtime.state.SessionStateProxy:
+    """This user's state, complete."""
+    state = st.session_state
+    for name, value in START.items():
+        if name not in state:
+            state[name] = value.copy() if isinstance(value, dict) else value
+    if "studio" not in state:
+        state.studio = Studio(engine())
+    return state
+
+
+def say(key: str, **values: object) -> str:
+    return words.say(st.session_state.lang, key, **values)
+
+
+def name_of(kind: str, name: str) -> str:
+    return words.name_of(st.session_state.lang, kind, name)
+
+
+def changed() -> None:
+    """The recipe or the face is another one: what was drawn of it is old."""
+    st.session_state.stamp += 1
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """What goes wrong inside becomes one sentence on the page; everything else stays as it was."""
+    try:
+        yield
+    except WeightsMissing:
+        st.session_state.problem = say("weights")
+    except Cancelled:
+        st.session_state.news = say("cancelled")
+    except WplusError as error:
+        st.session_state.problem = str(error)
+    except Exception as error:
+        st.session_state.problem = say("wrong", error=f"({type(error).__name__}: {error})")
+
+
+def messages() -> None:
+    """Show what `told` caught and what there is to tell, once."""
+    state = st.session_state
+    if state.problem:
+        st.error(state.problem, icon=":material/error:")
+    if state.news:
+        st.toast(state.news)
+    state.problem = state.news = ""
+
+
+def url(rgb: np.ndarray, quality: int = 90) -> str:
+    """A picture (H, W, 3) uint8 as a data URL, JPEG."""
+    stream = io.BytesIO()
+    Image.fromarray(rgb).save(stream, "JPEG", quality=quality, subsampling=0)
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def smaller(rgb: np.ndarray, side: int) -> np.ndarray:
+    """At most `side` pixels on the longer side."""
+    picture = Image.fromarray(rgb)
+    picture.thumbnail((side, side), Image.Resampling.BOX, reducing_gap=None)
+    return np.asarray(picture)
+
+
+def kept(key: tuple, make) -> str:
+    """A picture of this user's as a data URL, made once; the last dozen are remembered."""
+    pictures = st.session_state.pictures
+    if key not in pictures:
+        pictures[key] = make()
+        while len(pictures) > 12:
+            pictures.pop(next(iter(pictures)))
+    return pictures[key]

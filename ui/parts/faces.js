@@ -1,0 +1,17 @@
+// The whole photo with a numbered frame on every face that was found; a click chooses one.
+
+export default function ({ data, parentElement, setTriggerValue }) {
+  const root = parentElement.querySelector(".faces");
+  root.querySelector("img").src = data.photo;
+  root.querySelector("img").alt = data.words.photo;
+  root.querySelectorAll("button").forEach((each) => each.remove());
+  data.boxes.forEach(([left, top, width, height], index) => {
+    const button = Object.assign(document.createElement("button"), { type: "button", textContent: `${index + 1}` });
+    Object.assign(button.style, { left: `${left * 100}%`, top: `${top * 100}%`, width: `${width * 100}%`,
+      height: `${height * 100}%` });
+    button.setAttribute("aria-label", data.words.face.replace("{}", index + 1));
+    button.setAttribute("aria-pressed", index === data.chosen);
+    button.onclick = () => setTriggerValue("pick", index);
+    root.append(button);
+  });
+}

@@ -1,0 +1,180 @@
+// The picture: after, a wipe between before and after, the difference, or before while a button is held.
+// On it a mask can be painted, or points set to be dragged.  Nothing here asks the server for anything but through events.
+
+const CALM = 600; // ms without news after which the real picture is asked for
+const BRUSH = 256; // side of a painted mask
+
+export default function ({ data, parentElement, setTriggerValue }) {
+  const root = parentElement.querySelector(".viewer");
+  const state = (root.state ??= setUp(root, data));
+  Object.assign(state, { data, tell: setTriggerValue });
+
+  state.now.src = data.now;
+  state.before.src = data.before;
+  state.now.alt = data.words.after;
+  state.before.alt = data.words.before;
+  root.classList.toggle("rough", !data.final);
+  for (const button of root.querySelectorAll("[data-word]")) button.textContent = data.words[button.dataset.word];
+  root.querySelector(".wipe").setAttribute("aria-label", data.words.wipe);
+  const painting = data.tool === "brush", pointing = data.tool === "points";
+  root.classList.toggle("painting", painting);
+  root.classList.toggle("pointing", pointing);
+  root.querySelector(".brush").hidden = !painting;
+  root.querySelector(".points").hidden = !pointing;
+  if (data.clear !== state.clear) {
+    state.clear = data.clear;
+    state.pairs = [];
+    wipeMask(state);
+  }
+  drawPoints(state);
+  state.show();
+
+  clearTimeout(state.timer);
+  if (!data.final) state.timer = setTimeout(() => state.tell("settled", data.stamp), CALM);
+
+  const keys = (event) => {
+    const inField = event.composedPath().some((each) => /^(input|textarea)$/i.test(each.tagName ?? "") && each.type !== "range");
+    if (!(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== "z" || inField) return;
+    event.preventDefault();
+    state.tell("key", event.shiftKey ? "redo" : "undo");
+  };
+  document.removeEventListener("keydown", document.wplusKeys);
+  document.wplusKeys = keys;
+  document.addEventListener("keydown", keys);
+  return () => {
+    clearTimeout(state.timer);
+    document.removeEventListener("keydown", keys);
+  };
+}
+
+function setUp(root) {
+  const find = (name) => root.querySelector(name);
+  const state = { now: find(".now"), before: find(".before"), marks: find(".marks"), mode: "after", wipe: 50, held: false,
+    pairs: [], clear: null, timer: 0 };
+  const difference = find(".difference");
+
+  state.show = () => {
+    const mode = state.held ? "before" : state.mode;
+    root.dataset.mode = mode;
+    root.style.setProperty("--wipe", `${state.wipe}%`);
+    for (const button of root.querySelectorAll("[data-mode]")) {
+      button.setAttribute("aria-pressed", button.dataset.mode === state.mode);
+    }
+    if (mode === "difference") {
+      const pen = difference.getContext("2d");
+      pen.globalCompositeOperation = "source-over";
+      pen.drawImage(state.before, 0, 0, difference.width, difference.height);
+      pen.globalCompositeOperation = "difference";
+      pen.drawImage(state.now, 0, 0, difference.width, difference.height);
+    }
+  };
+  state.now.onload = state.before.onload = state.show;
+  for (const button of root.querySelectorAll("[data-mode]")) {
+    button.onclick = () => {
+      state.mode = button.dataset.mode;
+      state.show();
+    };
+  }
+  const hold = find(".hold");
+  const held = (value) => () => {
+    state.held = value;
+    state.show();
+  };
+  hold.onpointerdown = held(true);
+  hold.onpointerup = hold.onpointerleave = hold.onblur = held(false);
+  hold.onkeydown = (event) => (event.key === " " || event.key === "Enter") && held(true)();
+  hold.onkeyup = held(false);
+
+  const wipe = find(".wipe");
+  wipe.oninput = () => {
+    state.wipe = wipe.value;
+    state.show();
+  };
+
+  state.mask = document.createElement("canvas");
+  state.mask.width = state.mask.height = BRUSH;
+  const place = (event) => {
+    const box = state.marks.getBoundingClientRect();
+    return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+  };
+  let last = null;
+  state.marks.onpointerdown = (event) => {
+    if (state.data.tool === "brush") {
+      last = place(event);
+      state.marks.setPointerCapture(event.pointerId);
+      paint(state, last, last, find(".size").value, find(".erase").checked);
+    } else if (state.data.tool === "points") {
+      const at = place(event), open = state.pairs.at(-1);
+      if (open && open.length === 2) open.push(...at);
+      else state.pairs.push(at);
+      drawPoints(state);
+    }
+  };
+  state.marks.onpointermove = (event) => {
+    if (!last) return;
+    const at = place(event);
+    paint(state, last, at, find(".size").value, find(".erase").checked);
+    last = at;
+  };
+  state.marks.onpointerup = () => (last = null);
+  find(".use").onclick = () => state.tell("mask", state.mask.toDataURL("image/png"));
+  find(".clear").onclick = () => wipeMask(state);
+  find(".back").onclick = () => {
+    state.pairs.pop();
+    drawPoints(state);
+  };
+  find(".drag").onclick = () => {
+    const whole = state.pairs.filter((pair) => pair.length === 4);
+    if (whole.length) state.tell("points", whole);
+  };
+  return state;
+}
+
+function paint(state, from, to, size, erase) {
+  const pen = state.mask.getContext("2d");
+  pen.globalCompositeOperation = erase ? "destination-out" : "source-over";
+  pen.strokeStyle = "white";
+  pen.lineCap = "round";
+  pen.lineWidth = Number(size);
+  pen.beginPath();
+  pen.moveTo(from[0] * BRUSH, from[1] * BRUSH);
+  pen.lineTo(to[0] * BRUSH, to[1] * BRUSH + 0.01);
+  pen.stroke();
+  const marks = state.marks.getContext("2d");
+  marks.clearRect(0, 0, state.marks.width, state.marks.height);
+  marks.drawImage(state.mask, 0, 0, state.marks.width, state.marks.height);
+}
+
+function wipeMask(state) {
+  state.mask.getContext("2d").clearRect(0, 0, BRUSH, BRUSH);
+  state.marks.getContext("2d").clearRect(0, 0, state.marks.width, state.marks.height);
+}
+
+function drawPoints(state) {
+  if (state.data?.tool !== "points") return;
+  const pen = state.marks.getContext("2d"), side = state.marks.width;
+  pen.clearRect(0, 0, side, side);
+  for (const pair of state.pairs) {
+    const [x, y, tx, ty] = pair.map((each) => each * side);
+    if (pair.length === 4) {
+      pen.strokeStyle = "white";
+      pen.lineWidth = 3;
+      pen.beginPath();
+      pen.moveTo(x, y);
+      pen.lineTo(tx, ty);
+      pen.stroke();
+      dot(pen, tx, ty, "#2f6fed");
+    }
+    dot(pen, x, y, "#e5484d");
+  }
+}
+
+function dot(pen, x, y, colour) {
+  pen.fillStyle = colour;
+  pen.strokeStyle = "white";
+  pen.lineWidth = 2;
+  pen.beginPath();
+  pen.arc(x, y, 7, 0, 2 * Math.PI);
+  pen.fill();
+  pen.stroke();
+}

@@ -1,0 +1,339 @@
+"""The editing view: the picture, the sliders, and what the judges say of the result."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+
+import numpy as np
+import streamlit as st
+from PIL import Image
+
+from editing.edit import split_region, step_of
+from editing.judges.judge import SAME_PERSON
+from editing.types import Recipe, Step, finite
+from ui import page
+from ui.presets import PRESETS
+from ui.studio import told
+
+PLACES = ("everywhere", "hair", "eyes", "mouth", "skin", "face", "background", "brush")
+BEYOND = 1.5  # how far a slider goes, in safe ranges
+BLIND = 3.0  # strengths that a slider without a safe range has on either side
+THUMBS = 8
+
+
+def ready() -> bool:
+    """Is there a face to edit?  Says what is missing where there is not."""
+    studio = page.session().studio
+    if studio.inversion is None:
+        st.info(page.say("first") if studio.current is None else page.say("first.invert"))
+        return False
+    return True
+
+
+def show() -> None:
+    if ready():
+        editing()
+
+
+@st.fragment
+def editing() -> None:
+    state = page.session()
+    if not ready():
+        return
+    picture, panel = st.columns([6, 5], gap="large")
+    with panel:
+        controls(state)
+    with picture:
+        with st.container(key="picture"):
+            viewer(state, "brush" if state.region == "brush" else None)
+        page.messages()
+        verdict(state)
+    with panel:
+        sliders(state)
+        past(state)
+
+
+# --------------------------------------------------------------------------------------------- picture
+
+
+def viewer(state, tool: str | None, key: str = "viewer", **callbacks) -> None:
+    """The quick picture of the recipe, or the real one where it has been drawn since."""
+    studio = state.studio
+    final = state.result is not None and state.result[0] == state.stamp
+    if not final and state.pop("settle", None) == state.stamp:
+        with page.told():
+            draw(state)
+        final = state.result is not None and state.result[0] == state.stamp
+    place = (studio.current.photo.sha256, studio.current.face, studio.current.chosen[studio.current.face])
+    if final:
+        result = state.result[1]
+        now = page.kept(("final", state.stamp), lambda: page.url(result.crop))
+        before = page.kept(("before", *place), lambda: page.url(studio.before()))
+    else:
+        with page.told():
+            quick = studio.preview()
+            state.quick = page.url(quick)
+            state.thumbs[studio.recipe] = page.url(page.smaller(quick, 96), 80)
+        now = state.quick
+        before = page.kept(("small", *place), lambda: page.url(page.smaller(studio.before(), 512)))
+    names = ("after", "before", "wipe", "difference", "hold", "erase", "clear", "use", "back", "drag")
+    page.components()["viewer"](
+        key=key,
+        data={"now": now, "before": before, "final": final, "stamp": state.stamp, "tool": tool, "clear": state.points,
+              "words": {name: page.say(name) for name in names}},
+        on_settled_change=lambda: settled(key), on_key_change=lambda: pressed(key), on_mask_change=lambda: masked(key),
+        **callbacks,
+    )  # fmt: skip
+
+
+def draw(state) -> None:
+    """Draw the real picture of the present recipe and have it judged."""
+    before = state.studio.recipe
+    result = state.studio.refine(bool(state.get("lock")))
+    if state.studio.recipe != before:
+        page.changed()
+        state.news = page.say("locked")
+    state.result = (state.stamp, result)
+    share(state)
+
+
+def settled(key: str) -> None:
+    st.session_state.settle = (st.session_state.get(key) or {}).get("settled")
+
+
+def pressed(key: str) -> None:
+    what = (st.session_state.get(key) or {}).get("key")
+    {"undo": undo, "redo": redo}.get(what, lambda: None)()
+
+
+def masked(key: str) -> None:
+    """A mask came from the brush, a PNG that is opaque where it was painted."""
+    state = st.session_state
+    text = (state.get(key) or {}).get("mask")
+    if not text:
+        return
+    with page.told():
+        state.brush = state.studio.paint(painted(text))
+
+
+def painted(text: str) -> np.ndarray:
+    """A data URL of a PNG -> its opacity (H, W) float32 in [0, 1]."""
+    data = base64.b64decode(text.partition(",")[2], validate=True)
+    picture = Image.open(io.BytesIO(data), formats=["PNG"])
+    if max(picture.size) > 2048:
+        raise ValueError("a mask of this size was not painted here")
+    return np.asarray(picture.convert("RGBA"))[..., 3].astype(np.float32) / 255
+
+
+# --------------------------------------------------------------------------------------------- controls
+
+
+def controls(state) -> None:
+    studio = state.studio
+    with st.container(horizontal=True, key="steps"):
+        history = studio.current.history
+        st.button(page.say("undo"), on_click=undo, disabled=not history.past, icon=":material/undo:", key="undo")
+        st.button(page.say("redo"), on_click=redo, disabled=not history.future, icon=":material/redo:", key="redo")
+        st.button(page.say("reset"), on_click=reset, disabled=not studio.recipe.steps, icon=":material/restart_alt:",
+                  key="reset")  # fmt: skip
+    forms = [name for name, direction in studio.engine.catalogue.items() if direction.clean is not None]
+    with st.container(horizontal=True, key="switches"):
+        st.toggle(page.say("lock"), key="lock", on_change=page.changed, help=page.say("lock.help"))
+        st.toggle(page.say("disentangle"), key="clean", on_change=again, help=page.say(
+            "disentangle.help", names=", ".join(page.name_of("edit", name) for name in forms)))  # fmt: skip
+    st.pills(page.say("where"), PLACES, key="region", format_func=lambda place: page.say(f"region.{place}"),
+             help=page.say("region.help"), required=True)  # fmt: skip
+    if state.region == "brush" and state.brush is None:
+        st.caption(page.say("brush.none"))
+    st.pills(page.say("presets"), list(PRESETS), key="preset", format_func=lambda name: page.say(f"preset.{name}"),
+             on_change=preset)  # fmt: skip
+
+
+def region(state) -> str | None:
+    """What the edits that are set now are limited to."""
+    return {"everywhere": None, "brush": state.brush}.get(state.region, state.region)
+
+
+def sliders(state) -> None:
+    """The panel of all edits of the catalogue, with the strengths in the region that is chosen."""
+    place = region(state)
+    latent = [step for step in state.studio.steps() if step.op == "latent"]
+    page.components()["sliders"](
+        key="sliders",
+        data={"groups": groups(state), "seen": state.seen,
+              "values": {s.parameters["name"]: s.strength for s in latent if s.region == place},
+              "elsewhere": [s.parameters["name"] for s in latent if s.region != place],
+              "words": {name: page.say(name) for name in ("search", "nothing", "beyond")}},
+        on_change_change=slid,
+    )  # fmt: skip
+
+
+def groups(state) -> list[dict]:
+    """The catalogue as the panel shows it."""
+    found: dict[str, list[dict]] = {}
+    for name, direction in state.studio.engine.catalogue.items():
+        safe = direction.safe_range or (-BLIND, BLIND)
+        low, high = (math.floor(BEYOND * safe[0] * 10) / 10, math.ceil(BEYOND * safe[1] * 10) / 10)
+        hint = direction.description if state.lang == "en" else page.name_of("edit", name)
+        found.setdefault(direction.group, []).append(
+            {"name": name, "label": page.name_of("edit", name), "hint": hint, "safe": list(safe), "step": 0.1,
+             "low": min(low, 0.0), "high": max(high, 0.0)}
+        )  # fmt: skip
+    return [{"id": group, "label": page.name_of("group", group), "edits": edits} for group, edits in found.items()]
+
+
+def slid() -> None:
+    """A slider moved; while it is being dragged, all of it is one thing done."""
+    state = st.session_state
+    change = (state.get("sliders") or {}).get("change")
+    if not change:
+        return
+    state.seen = str(change.get("number"))
+    if state.region == "brush" and state.brush is None:
+        state.news = page.say("brush.none")
+        return
+    with page.told():
+        name, place = str(change["name"]), region(state)
+        strength = round(finite(change["value"], name), 2)
+        clean = bool(state.get("clean"))
+        state.studio.set({name: strength}, place, disentangle=clean, stroke=f"{name}@{place}:{state.get('stroke', 0)}")
+        if change.get("final"):
+            state.stroke = state.get("stroke", 0) + 1
+        page.changed()
+
+
+def preset() -> None:
+    state = st.session_state
+    if state.preset:
+        with page.told():
+            state.studio.set(PRESETS[state.preset], region(state), disentangle=bool(state.get("clean")))
+            page.changed()
+    state.preset = None
+
+
+def again() -> None:
+    """The switch for the disentangled form: what is set already follows it."""
+    state = st.session_state
+    studio = state.studio
+    if studio.inversion is None:
+        return
+    with page.told():
+        for step in studio.steps():
+            if step.op == "latent":
+                studio.set({step.parameters["name"]: step.strength}, step.region, disentangle=state.clean)
+        page.changed()
+
+
+def undo() -> None:
+    st.session_state.studio.undo()
+    page.changed()
+
+
+def redo() -> None:
+    st.session_state.studio.redo()
+    page.changed()
+
+
+def reset() -> None:
+    st.session_state.studio.reset()
+    page.changed()
+
+
+# ---------------------------------------------------------------------------------------------- verdict
+
+
+def verdict(state) -> None:
+    """Is it still the person, and what else changed?  Once the real picture is there."""
+    if state.result is None or state.result[0] != state.stamp:
+        return
+    result = state.result[1]
+    if not result.edit.changed:
+        return
+    st.markdown(f"**{page.say('identity')}**")
+    if math.isnan(result.distance):
+        st.warning(page.say("identity.lost"))
+    else:
+        kind = "same" if result.distance < SAME_PERSON else "other"
+        st.progress(max(0.0, 1 - result.distance / (2 * SAME_PERSON)),
+                    text=page.say(f"identity.{kind}", distance=f"{result.distance:.2f}"))  # fmt: skip
+    targets = [targeted(state, step) for step in state.studio.steps()]
+    others = told(result.moved, targets)[:6]
+    st.markdown(f"**{page.say('else')}**")
+    text = ", ".join(f"{page.name_of('judge', name)} {value:+.1f} σ" for name, value in others)
+    st.caption(text or page.say("else.nothing"))
+    with st.expander(page.say("whole")):
+        st.image(page.smaller(result.edit.photo.rgb, 1600), width="stretch")
+
+
+def targeted(state, step: Step) -> str:
+    direction = state.studio.engine.catalogue.get(step.parameters.get("name"))
+    return direction.judge if direction else ""
+
+
+def past(state) -> None:
+    """The last recipes as thumbnails, and versions with names."""
+    studio = state.studio
+    opened = studio.current
+    with st.expander(page.say("history")):
+        line = opened.history.line
+        shown = range(max(0, len(line) - THUMBS), len(line))
+        with st.container(horizontal=True):
+            for index in shown:
+                with st.container(width=104):
+                    if line[index] in state.thumbs:
+                        st.image(state.thumbs[line[index]], width=96)
+                    st.button(page.say("history.step", number=index), key=f"step-{index}", on_click=go, args=(index,),
+                              type="primary" if index == len(opened.history.past) else "secondary")  # fmt: skip
+    with st.expander(page.say("versions")):
+        name, keep = st.columns([3, 1], vertical_alignment="bottom")
+        name.text_input(page.say("version.name"), key="version", max_chars=60)
+        keep.button(page.say("version.keep"), on_click=keep_version, key="keep", width="stretch")
+        for label, recipe in opened.versions.items():
+            st.button(label, key=f"version-{label}", on_click=use_version, args=(recipe,), width="stretch")
+
+
+def go(index: int) -> None:
+    opened = st.session_state.studio.current
+    opened.history = opened.history.to(index)
+    page.changed()
+
+
+def keep_version() -> None:
+    state = st.session_state
+    if state.version.strip():
+        state.studio.current.versions[state.version.strip()] = state.studio.recipe
+
+
+def use_version(recipe: Recipe) -> None:
+    st.session_state.studio.do(recipe)
+    page.changed()
+
+
+# ------------------------------------------------------------------------------------------------- links
+
+
+def share(state) -> None:
+    """The edits of the address, so that it can be kept or sent: no photo is in it."""
+    steps = [s for s in state.studio.steps() if s.op == "latent" and not (s.region or "").startswith("mask:")]
+    text = ",".join(
+        f"{s.parameters['name']}:{s.strength:g}" + (f"@{s.region}" if s.region else "")
+        + ("~" if s.parameters.get("disentangle") else "") for s in steps
+    )  # fmt: skip
+    if text:
+        st.query_params["edits"] = text
+    elif "edits" in st.query_params:
+        del st.query_params["edits"]
+
+
+def from_link(text: str) -> None:
+    """The edits of an address wait for the first face.  UsageError for a name or number that is none."""
+    studio, steps = st.session_state.studio, []
+    for part in filter(None, text.split(",")[:64]):
+        name, _, value = part.rstrip("~").partition(":")
+        value, place = split_region(value, None)
+        if name in studio.engine.catalogue:
+            steps.append(step_of(name, finite(value, name), 0, place, part.endswith("~")))
+    if steps:
+        studio.waiting = Recipe(steps=tuple(steps))

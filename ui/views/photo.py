@@ -1,0 +1,159 @@
+"""Photo in: drop one, choose a face, have it looked for in the generator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from editing.faces.saving import FORMATS
+from ui import page
+from ui.engine import FAILED, WAITING
+from ui.studio import MAX_BYTES, METHODS
+
+SAMPLE = Path(__file__).parents[2] / "docs" / "samples" / "astronaut.jpg"
+DEFAULT, SECONDS = "hyper", 20
+READ = sorted({suffix.removeprefix(".") for suffix in FORMATS} | {"heic", "heif", "avif", "bmp", "gif", "tiff", "jpeg"})
+
+
+def show() -> None:
+    state = page.session()
+    left, right = st.columns([1, 1], gap="large")
+    with left:
+        file = st.file_uploader(page.say("drop"), type=READ, key=f"upload-{state.uploads}",
+                                help=page.say("drop.help", size=MAX_BYTES >> 20))  # fmt: skip
+        if file is not None:
+            state.uploads += 1  # an empty box again: the file is taken, and not kept twice
+            take(file.getvalue(), file.name)
+            st.rerun()
+        if SAMPLE.exists() and st.button(page.say("sample"), key="sample", width="stretch"):
+            take(SAMPLE.read_bytes(), SAMPLE.name)
+            st.rerun()
+        number, button = st.columns([2, 1], vertical_alignment="bottom")
+        seed = number.number_input(page.say("seed"), 0, 2**31 - 1, 42, key="seed")
+        if button.button(page.say("generate"), key="generate", width="stretch"):
+            with page.told():
+                state.studio.generated(int(seed))
+                arrive()
+            st.rerun()
+    with right:
+        chosen()
+
+
+def take(data: bytes, name: str) -> None:
+    """A file the user gave; where there is no question about its face, the search begins at once."""
+    state = st.session_state
+    with page.told():
+        opened = state.studio.open(data, name)
+        page.changed()
+        if state.studio.inversion is not None:
+            arrive()
+        elif len(opened.faces) == 1:
+            begin()
+
+
+def begin() -> None:
+    state = st.session_state
+    method = state.get("method", DEFAULT)
+    seconds = float(state.get("seconds", SECONDS)) if method == "hyper+tune" else None
+    with page.told():
+        state.job = state.studio.invert(method, seconds)
+        if state.job is None:
+            arrive()
+
+
+def arrive() -> None:
+    """The face is found: on to editing it."""
+    state = st.session_state
+    state.job, state.result, state.goto = None, None, "edit"
+    page.changed()
+    if state.studio.waiting is not None and not state.studio.waiting.photo_sha256:  # from a link
+        state.studio.adopt()
+
+
+def chosen() -> None:
+    """The photo with its faces, and how to look for the one that is chosen."""
+    state = st.session_state
+    studio, opened = state.studio, state.studio.current
+    if opened is None:
+        st.info(page.say("kind"), icon=":material/volunteer_activism:")
+        return
+    if studio.waiting is not None:
+        st.info(page.say("waiting.recipe"))
+        if st.button(page.say("waiting.use"), key="adopt"):
+            studio.adopt()
+            page.changed()
+            st.rerun()
+    if not opened.aligned:
+        st.caption(page.say("choose", count=len(opened.faces)) if len(opened.faces) > 1 else page.say("one"))
+    width, height = opened.photo.size
+    boxes = [] if opened.aligned else [
+        (left / width, top / height, (right - left) / width, (bottom - top) / height)
+        for left, top, right, bottom in (face.box for face in opened.faces)
+    ]  # fmt: skip
+    picture = page.kept(("photo", opened.photo.sha256), lambda: page.url(page.smaller(opened.photo.rgb, 1024)))
+    picked = page.components()["faces"](
+        key="faces", data={"photo": picture, "boxes": boxes, "chosen": opened.face,
+                           "words": {"photo": page.say("photo"), "face": page.say("face")}},
+        on_pick_change=pick,
+    )  # fmt: skip
+    del picked
+    if state.job is not None:
+        working()
+        return
+    if opened.aligned:
+        return
+    method, seconds = st.columns(2, vertical_alignment="bottom")
+    method.selectbox(page.say("method"), METHODS, key="method", index=METHODS.index(DEFAULT),
+                     format_func=lambda name: page.say(f"method.{name}"), help=page.say("method.help"))  # fmt: skip
+    if state.get("method") == "hyper+tune":
+        seconds.slider(page.say("seconds"), 5, 120, SECONDS, key="seconds")
+    if st.button(page.say("invert"), type="primary", key="invert", width="stretch"):
+        begin()
+        st.rerun()
+    scores()
+
+
+def pick() -> None:
+    state = st.session_state
+    index = (state.get("faces") or {}).get("pick")
+    if index is not None and state.studio.current and 0 <= int(index) < len(state.studio.current.faces):
+        state.studio.current.face = int(index)
+        page.changed()
+        if state.job is None:
+            begin()
+
+
+def scores() -> None:
+    """How well the chosen face was found."""
+    inversion = st.session_state.studio.inversion
+    if inversion is None or not inversion.metrics:
+        return
+    metrics = {name: float(value) for name, value in inversion.metrics.items()}
+    st.caption(page.say("scores", method=inversion.method, steps=inversion.steps, l2=f"{metrics['l2']:.4f}",
+                        msssim=f"{metrics['ms_ssim']:.3f}", identity=f"{metrics['identity']:.2f}"))  # fmt: skip
+
+
+@st.fragment(run_every=0.4)
+def working() -> None:
+    """Progress of the search, and a way to stop it."""
+    state = st.session_state
+    job = state.job
+    if job is None:
+        return
+    if job.over:
+        state.job = None
+        if job.state == FAILED:
+            with page.told():
+                raise job.error
+        elif state.studio.inversion is not None and job.result is not None:
+            arrive()
+        else:
+            state.news = page.say("cancelled")
+        st.rerun()
+    text = page.say("inverting")
+    if job.state == WAITING:
+        text = page.say("queued", count=page.engine().ahead(job))
+    st.progress(min(job.step / job.total, 1.0) if job.total else 0.0, text=text)
+    if st.button(page.say("cancel"), key="cancel", icon=":material/close:"):
+        job.cancel()
