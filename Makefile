@@ -1,6 +1,7 @@
 # make demo   a real photo, inverted, edited and put back into the picture: look into demo/
+# make ui     the editor, in a browser on this machine
 # make test   lint and the test suite
-# Both do all their own set-up on a machine with Python >= 3.11; a second run starts at once.
+# All do their own set-up on a machine with Python >= 3.11; a second run starts at once.
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -16,7 +17,7 @@ export MALLOC_TRIM_THRESHOLD_ := 8589934592
 export MALLOC_TOP_PAD_ := 268435456
 export MALLOC_ARENA_MAX := 1
 
-.PHONY: demo test test-slow lint format setup weights clean
+.PHONY: demo ui test test-slow lint format setup weights clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed weights
@@ -26,6 +27,9 @@ demo: $(VENV)/.installed weights
 	$(BIN)/python -m editing.edit --img $(PHOTO) --inversion demo/$(basename $(notdir $(PHOTO))).inversion \
 		--strip smile=-2:2:1 --strip yaw=-2:2:1 --out demo
 	@echo "Done: the pictures are in demo/."
+
+ui: $(VENV)/.installed-ui weights
+	$(BIN)/python -m streamlit run ui/app.py $(ARGS)
 
 test: $(VENV)/.installed-dev weights lint
 	$(BIN)/python -m stylegan2.zoo fetch mobilestylegan-ffhq-1024-ir > /dev/null
@@ -55,6 +59,10 @@ $(VENV)/.python:
 
 $(VENV)/.installed: $(VENV)/.python setup.cfg pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-ui: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ui,video]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

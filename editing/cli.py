@@ -15,6 +15,7 @@ COMMANDS = {
     "mix": ("editing.mix", "Mix two inversions into one face."),
     "batch": ("editing.batch", "Apply one recipe to a folder of photos."),
     "directions": ("editing.directions.__main__", "Edits of your own: fit, import, share."),
+    "ui": ("ui.serve", "The editor, in a browser on this machine."),
     "evaluate": ("editing.evaluate", "Measure how well inversion keeps faces, and how well they edit."),
     "zoo": ("stylegan2.zoo", "Weights: list, fetch, verify, find, delete."),
 }

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from editing import regions
+from editing.dragging import Drags
 from editing.faces import align, detect, paste
 from editing.faces import photo as photos
 from editing.judges import parsing
@@ -140,6 +141,7 @@ class Editor:
         self.targets: dict[int, Target] = {}
         self._reconstructions: dict[int, Tensor] = {}
         self.masks: dict[str, np.ndarray] = {}
+        self.drags: dict[str, Tensor] = {}  # what dragging points was found to add to a code
 
     @property
     def generator(self) -> Generator:
@@ -173,7 +175,7 @@ class Editor:
         photo = photo if isinstance(photo, photos.Photo) else photos.load(photo)
         opened = self.scene.photo if self.scene else None  # None too after an inversion without its photo
         if opened is None or not photo.sha256 or opened.sha256 != photo.sha256:
-            self.scene, self.targets, self._reconstructions = Scene(photo), {}, {}
+            self.scene, self.targets, self._reconstructions, self.drags = Scene(photo), {}, {}, {}
         return photo
 
     def set_photo(
@@ -280,7 +282,7 @@ class Editor:
         steps = [step for step in recipe.steps if step.face == face]
         stack = [
             restyled(self.generator, layer, steps, self.catalogue)
-            for layer in layers(self.inversion(face), steps, self.catalogue)
+            for layer in layers(self.inversion(face), steps, self.catalogue, Drags(self.generator, self.drags))
         ]
         unedited = stack[0].inversion is self.inversion(face)
         bottom = self.reconstruction(face) if unedited else synthesise(self.generator, stack[0].inversion)

@@ -76,6 +76,7 @@ def checked_sha256(step: Step, catalogue: Catalogue) -> str:
 
 
 OPS: dict[str, Callable[[Inversion, Step, Catalogue], Inversion]] = {"latent": latent}
+DRAG = "drag"  # needs the generator, and comes before all others: see `layers` and `editing.dragging`
 
 
 def apply_step(inversion: Inversion, step: Step, catalogue: Catalogue) -> Inversion:
@@ -100,8 +101,10 @@ def pin(recipe: Recipe, catalogue: Catalogue, masks: regions.Masks = MappingProx
     """
 
     def pinned(step: Step) -> Step:
-        if step.op not in OPS:
-            raise UsageError(console.unknown("operations", step.op, OPS))
+        if step.op not in (*OPS, DRAG):
+            raise UsageError(console.unknown("operations", step.op, [*OPS, DRAG]))
+        if step.op == DRAG:
+            checked_drag(step)
         if step.region is not None:
             regions.check(step.region, masks)
         if step.op != "latent":
@@ -140,9 +143,29 @@ def same(a: str, b: str) -> bool:
     return regions.covers(a, b) and regions.covers(b, a)
 
 
-def layers(inversion: Inversion, steps: Sequence[Step], catalogue: Catalogue) -> list[Layer]:
+def checked_drag(step: Step) -> None:
+    """UsageError if a drag step's points are none, or it is limited to a region."""
+    from editing import dragging
+
+    dragging.checked(step.parameters.get("points"))
+    if step.region is not None:
+        raise UsageError("Dragging moves the whole face: it cannot be limited to a region.")
+
+
+def layers(inversion: Inversion, steps: Sequence[Step], catalogue: Catalogue,
+           dragged: Callable[[Inversion, Sequence[Step]], Inversion] | None = None) -> list[Layer]:  # fmt: skip
     """Steps -> the face without regions, then a layer for every region: larger ones first, so that lips within a face
-    are drawn last, else in the order in which they are named."""
+    are drawn last, else in the order in which they are named.
+
+    dragged: does the steps that drag points (`editing.dragging.Drags`).  They come first, wherever they stand, so that
+    their points are those of the unedited face, and what is set beside them can change without dragging again.
+    """
+    drags = [step for step in steps if step.op == DRAG and step.strength]
+    if drags:
+        if dragged is None:
+            raise UsageError("Points cannot be dragged here: this recipe needs the whole editor.")
+        inversion = dragged(inversion, drags)
+    steps = [step for step in steps if step.op != DRAG]
     named = dict.fromkeys(step.region for step in steps if step.strength and step.region is not None)
     distinct = [r for i, r in enumerate(named) if not any(same(r, other) for other in list(named)[:i])]
     outer_first = sorted(distinct, key=lambda region: -sum(regions.covers(region, other) for other in distinct))

@@ -40,7 +40,7 @@ def pair(generator: Generator, ws: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def train(generator: Generator, out: Path, images: int, rate: float = 2e-3, batch: int = 2) -> float:
-    """-> peak signal-to-noise ratio (dB) on held-out codes; writes `out` (fp16), and beside it what goes on from there."""
+    """-> peak signal-to-noise ratio (dB) on held-out codes; writes `out` (fp16), and beside it how to go on."""
     kept, readout = out.with_suffix(".state"), quick.start(generator)
     readout = readout.to(generator.w_avg.device, memory_format=torch.channels_last)
     average, model = copy.deepcopy(readout), quick.Quick(generator, readout)

@@ -1,10 +1,11 @@
 """The editor in a browser:  streamlit run ui/app.py
 
-Photo in, edited photo out.  This file is the frame around the views in `ui/views`; a user's work is a `ui.studio.Studio`.
+Photo in, edited photo out.  This file is the frame around the views in `ui/views`; a user's work is a `Studio`.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -16,14 +17,17 @@ import streamlit as st
 from ui import page, words
 from ui.views import batch, edit, mix, photo, points, save
 
+HERE, ANYWHERE = ("localhost", "127.0.0.1", "::1"), "WPLUS_UI_ANYWHERE"
 VIEWS = {"photo": photo.show, "edit": edit.show, "points": points.show, "mix": mix.show, "save": save.show,
          "batch": batch.show}  # fmt: skip
 STYLE = """
 <style>
-.block-container { padding-top: 2.6rem; max-width: 88rem; }
-@media (max-width: 640px) {
-  .block-container { padding: 2.6rem 0.8rem 2rem; }
-  .st-key-picture { position: sticky; top: 2.4rem; z-index: 5; background: var(--st-background-color, inherit); }
+.block-container { padding-top: 4rem; max-width: 88rem; }
+@media (max-width: 640px) {  /* one column: the picture stays in sight, what the judges say comes last */
+  .block-container { padding: 4rem 0.8rem 2rem; }
+  .st-key-desk [data-testid="stColumn"], .st-key-desk [data-testid="stColumn"] > div { display: contents; }
+  .st-key-picture { position: sticky; top: 3.2rem; z-index: 5; }
+  .st-key-verdict { order: 9; }
 }
 </style>
 """
@@ -31,6 +35,9 @@ STYLE = """
 
 def main() -> None:
     st.set_page_config(page_title="wplus", page_icon="🙂", layout="wide")
+    if st.get_option("server.address") not in HERE and not os.environ.get(ANYWHERE):
+        st.error(f"This editor is for the person at this machine. Start it with: wplus ui ({ANYWHERE}=1 serves a network.)")
+        st.stop()
     state = page.session()
     if "asked" not in state:  # what the link says, once
         state.asked = True
@@ -75,7 +82,7 @@ def remember() -> None:
 def forget(state) -> None:
     """Every trace of a user's photos: what the studio holds, pictures, files that were made, and running work."""
     if state.job is not None:
-        state.job.cancel()
+        state.job[1].cancel()
     state.studio.forget()
     uploads, lang = state.uploads + 1, state.lang
     for name in ("stamp", "result", "job", "pictures", "thumbs", "files", "brush", "region"):

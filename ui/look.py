@@ -1,18 +1,18 @@
-"""The picture that follows a slider: half the crop's side, a fraction of a render's time.
+"""The picture that follows a slider: half the crop's side, a fraction of the time that the real edit takes.
 
-A quick picture E of the edited code (`stylegan2.quick`), R of the unedited one, and the photo P itself:
+What `editing.faces.paste` does with two renders and the photo, done with two quick pictures (`stylegan2.quick`) and the
+photo at half its size: E of the edited code, R of the unedited one, both without the inversion's residual.
 
-    P' = E + exp(-(d / STILL)^2) (P - R)        d: |E - R|, averaged over a neighbourhood
+    P'(p) = (1 - n) P(p + m f) + m (E(p) - R(p + f)) + n (R(p + f) + b)        n = m (1 - c)
 
-so that with nothing edited the photo is shown as it is, and what the inversion or the read-out cannot say stays where
-the edit leaves the face alone.  `Editor.edit` draws the real thing a moment later; nothing that is saved comes from
-here.
+The mask m, the flow f, the certainty c and the broad colours b are found at `SMALL` pixels (`paste.outline`).  Nothing
+that is saved comes from here: `Editor.edit` draws the real thing a moment later.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -20,79 +20,59 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from editing import regions
-from editing.inversion import residual
+from editing.dragging import Drags
+from editing.faces import paste
 from editing.judges import parsing
 from editing.session import to_rgb
 from editing.steps import Catalogue, Layer, layers, restyled
 from editing.types import Inversion, Step
-from encoders.metric import stage
 from stylegan2.engine import area_resize
-from stylegan2.generator import Generator
 from stylegan2.quick import Quick
 
-STILL = 0.12  # change, of pictures in [-1, 1], at which the photo's own detail has faded to 1/e
-NEAR = 16  # pixels of the neighbourhood over which it is averaged
+SMALL = 96  # pixels at which motion is measured
 
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """What the quick pictures of one face begin from: its inversion, the activation below its residual
-    (1, C, h, w), and the pictures P and R (1, 3, S, S) in [-1, 1]."""
+    """What the quick pictures of one face begin from: its inversion without its residual, and the pictures P and R
+    (1, 3, S, S) in [-1, 1]; whole: the photo is the crop itself."""
 
     inversion: Inversion
-    below: Tensor
     photo: Tensor
     before: Tensor
+    whole: bool = False
     parsed: list[np.ndarray] = field(default_factory=list)  # of the photo, once a region asks for it
 
 
-def look(quick: Quick, inversion: Inversion, crop: Tensor | None) -> Look:
-    """crop (1, 3, R, R): the photo's; None for an inversion without one, which is its own photo."""
+def look(quick: Quick, inversion: Inversion, crop: Tensor, whole: bool = False) -> Look:
+    """crop (1, 3, R, R): the photo's, in [-1, 1]."""
+    bare = replace(inversion, features=None)
     with torch.inference_mode():
-        before = unedited(quick, inversion)
-        below = quick.generator.synthesis(inversion.ws, until=stage(quick.generator, 16))
-        photo = before if crop is None else area_resize(crop, before.shape[-1])
-    return Look(inversion, below, photo, before)
+        before = drawn(quick, bare)
+        return Look(bare, area_resize(crop, before.shape[-1]), before, whole)
 
 
-def unedited(quick: Quick, inversion: Inversion) -> Tensor:
+def drawn(quick: Quick, inversion: Inversion) -> Tensor:
+    """The quick picture (1, 3, S, S) of an inversion."""
     x = quick.generator.synthesis(inversion.ws, inversion.deltas, inversion.features, until=quick.stage)
     return quick.draw(x, inversion.ws)
 
 
-def edited(quick: Quick, begun: Look, inversion: Inversion) -> Tensor:
-    """The quick picture E (1, 3, S, S) of an edited inversion; its residual fades as in a render."""
-    generator, ws = quick.generator, inversion.ws
-    features: dict = {}  # filled on the way, when what lies below the residual is known
-    for name, x in generator.stages(ws, inversion.deltas, features):
-        if name == stage(generator, 16) and inversion.features:
-            features |= faded(generator, begun, inversion, x)
-        if name == quick.stage:
-            return quick.draw(x, ws)
-    raise AssertionError(f"the generator has no stage {quick.stage}")
-
-
-def faded(generator: Generator, begun: Look, inversion: Inversion, below: Tensor) -> dict:
-    """The inversion's residuals, each dimmed by how far `below`, an activation of the edited code, has moved."""
-    if inversion.deltas or inversion.features is not begun.inversion.features:
-        return dict(residual.gated(generator, inversion.features, inversion.ws))
-    by = residual.faded(begun.below, below)
-    return {name: residual.dimmed(edit, by) for name, edit in inversion.features.items()}
-
-
-def draw(quick: Quick, begun: Look, steps: Sequence[Step], catalogue: Catalogue, masks: dict[str, np.ndarray]
-         ) -> np.ndarray:  # fmt: skip
-    """The face after these steps, (S, S, 3) uint8; masks: of one's own, over the crop, (S', S')."""
+def draw(quick: Quick, begun: Look, steps: Sequence[Step], catalogue: Catalogue, masks: dict[str, np.ndarray],
+         drags: dict[str, Tensor]) -> np.ndarray:  # fmt: skip
+    """The face after these steps, (S, S, 3) uint8; masks of one's own cover the crop; drags: as an Editor's."""
     if all(step.strength == 0 for step in steps):
         return to_rgb(begun.photo)
     with torch.inference_mode():
-        stack = [restyled(quick.generator, each, steps, catalogue) for each in layers(begun.inversion, steps, catalogue)]
-        bottom, *others = stack
-        picture = begun.before if bottom.inversion is begun.inversion else edited(quick, begun, bottom.inversion)
+        generator = quick.generator
+        found = layers(begun.inversion, steps, catalogue, Drags(generator, drags))
+        bottom, *others = [restyled(generator, each, steps, catalogue) for each in found]
+        everywhere = bottom.inversion is not begun.inversion
+        picture, inside = drawn(quick, bottom.inversion) if everywhere else begun.before, []
         for layer in others:
-            inside = torch.from_numpy(mask(begun, layer, masks))
-            picture = torch.lerp(picture, edited(quick, begun, layer.inversion), inside)
-        return to_rgb(kept(picture, begun.before, begun.photo))
+            inside.append(mask(begun, layer, masks))
+            picture = torch.lerp(picture, drawn(quick, layer.inversion), torch.from_numpy(inside[-1]))
+        return to_rgb(pasted(begun, picture, None if everywhere else np.max(inside, 0)))
 
 
 def mask(begun: Look, layer: Layer, masks: dict[str, np.ndarray]) -> np.ndarray:
@@ -105,9 +85,27 @@ def mask(begun: Look, layer: Layer, masks: dict[str, np.ndarray]) -> np.ndarray:
     return regions.mask(layer.region, begun.parsed[0], begun.parsed[0], size)
 
 
-def kept(picture: Tensor, before: Tensor, photo: Tensor) -> Tensor:
-    """E, R, P (1, 3, S, S) -> P' as above."""
-    change = F.avg_pool2d((picture - before).abs().mean(1, keepdim=True), NEAR // 2)
-    change = F.avg_pool2d(F.max_pool2d(change, 3, 1, 1), 3, 1, 1, count_include_pad=False)
-    still = torch.exp(-((change / STILL) ** 2))
-    return torch.addcmul(picture, F.interpolate(still, picture.shape[-2:], mode="bilinear"), photo - before)
+def pasted(begun: Look, edited: Tensor, region: np.ndarray | None) -> Tensor:
+    """E (1, 3, S, S), the region (S, S) that it is limited to -> P' (1, 3, S, S) as above."""
+    photo, before, size = begun.photo, begun.before, edited.shape[-1]
+    pictures = [(area_resize(each, SMALL)[0].permute(1, 2, 0).numpy() + 1) / 2 for each in (photo, edited, before)]
+    known = paste.outline(
+        *[np.ascontiguousarray(each.clip(0, 1)) for each in pictures], begun.inversion.quad,
+        landmarks=begun.inversion.landmarks, region=region, whole=begun.whole,
+    )  # fmt: skip
+    maps = np.concatenate([known.mask[..., None], known.flow * (2 / SMALL), known.certain[..., None], known.broad], -1)
+    maps = torch.from_numpy(maps.astype(np.float32)).permute(2, 0, 1)[None]
+    maps = F.interpolate(maps, size=(size, size), mode="bilinear", align_corners=False)
+    m, f, c, broad = maps[:, :1], maps[:, 1:3], maps[:, 3:4], 2 * maps[:, 4:]
+    new = m * (1 - c)
+    moved = shifted(before, f)
+    return (1 - new) * shifted(photo, m * f) + m * (edited - moved) + new * (moved + broad)
+
+
+def shifted(picture: Tensor, f: Tensor) -> Tensor:
+    """picture (1, 3, S, S) sampled at p + f(p), f (1, 2, S, S) in units of half the picture."""
+    size = picture.shape[-1]
+    axis = (torch.arange(size) + 0.5) * (2 / size) - 1
+    grid = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1)[None]
+    place = grid + f.permute(0, 2, 3, 1)
+    return F.grid_sample(picture, place, mode="bilinear", padding_mode="border", align_corners=False)

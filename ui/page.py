@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -13,7 +14,7 @@ from PIL import Image
 
 from stylegan2.errors import Cancelled, WeightsMissing, WplusError
 from ui import parts, words
-from ui.engine import Engine
+from ui.engine import CANCELLED, FAILED, WAITING, Engine
 from ui.studio import Studio
 
 START = {"lang": "en", "view": "photo", "stamp": 0, "result": None, "job": None, "uploads": 0, "problem": "",
@@ -69,6 +70,29 @@ def told() -> Iterator[None]:
         st.session_state.problem = str(error)
     except Exception as error:
         st.session_state.problem = say("wrong", error=f"({type(error).__name__}: {error})")
+
+
+@st.fragment(run_every=0.4)
+def working(kind: str, text: str, finish: Callable[[Any], None]) -> None:
+    """Progress of this user's slow work of a kind, and a way to stop it; finish(result) once it is done."""
+    state = st.session_state
+    if state.job is None or state.job[0] != kind:
+        return
+    job = state.job[1]
+    if job.over:
+        state.job = None
+        with told():
+            if job.state == FAILED:
+                raise job.error
+            if job.state == CANCELLED:
+                raise Cancelled("Cancelled.")
+            finish(job.result)
+        st.rerun()
+    waiting = say("queued", count=engine().ahead(job)) if job.state == WAITING else ""
+    note = job.note if kind == "batch" else ""
+    st.progress(min(job.step / job.total, 1.0) if job.total else 0.0, text=waiting or note or text)
+    if st.button(say("cancel"), key=f"cancel-{kind}", icon=":material/close:"):
+        job.cancel()
 
 
 def messages() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from editing import provenance, regions, session
+from editing import dragging, provenance, regions, session
 from editing.faces import align, detect
 from editing.faces import photo as photos
 from editing.faces.face import Face
@@ -54,6 +54,7 @@ class Opened:
     scores: dict[int, judges.Scores | None] = field(default_factory=dict)
     history: History = History()
     versions: dict[str, Recipe] = field(default_factory=dict)
+    drags: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -240,6 +241,18 @@ class Studio:
     def redo(self) -> None:
         self._current().history = self._current().history.redo()
 
+    def drag(self, points: list[list[float]]) -> Job:
+        """Begin to drag points of the chosen face, beside those that were dragged before; then it is in the recipe."""
+        opened, inversion = self._current(), self.inversion
+        step, before = dragging.step_of(points, opened.face), [s for s in self.steps() if s.op == "drag"]
+
+        def work(progress) -> Recipe:
+            dragging.Drags(self.engine.generator, opened.drags)(inversion, [*before, step], progress)
+            opened.history = opened.history.do(opened.history.present.then(step))
+            return opened.history.present
+
+        return self.engine.start(work)
+
     def reset(self) -> None:
         """Take every edit back (this can be undone)."""
         self.do(self.recipe.model_copy(update={"steps": ()}))
@@ -273,7 +286,8 @@ class Studio:
 
         def work() -> np.ndarray:
             steps = [step for step in recipe.steps if step.face == face]
-            return looks.draw(self.engine.quick, self._look(), steps, self.engine.catalogue, self.masks)
+            return looks.draw(self.engine.quick, self._look(), steps, self.engine.catalogue, self.masks,
+                              opened.drags)  # fmt: skip
 
         return self.engine.run(work)
 
@@ -283,7 +297,8 @@ class Studio:
             raise UsageError("This face has not been inverted yet.")
         if opened.face not in opened.looks:
             crop = session.to_tensor(align.crop(opened.photo.rgb, inversion.quad, self.resolution))
-            opened.looks[opened.face] = looks.look(self.engine.quick, inversion, crop)
+            whole = bool(np.allclose(inversion.quad, align.border(opened.photo.rgb)))
+            opened.looks[opened.face] = looks.look(self.engine.quick, inversion, crop, whole)
         return opened.looks[opened.face]
 
     def before(self) -> np.ndarray:
@@ -329,7 +344,7 @@ class Studio:
             for face, key in sorted(opened.chosen.items(), key=lambda item: item[0] != opened.face):
                 self._editor.set_inversion(opened.inversions[key], opened.photo, face)
             self._in_editor = held
-        self._editor.masks = dict(self.masks)
+        self._editor.masks, self._editor.drags = dict(self.masks), opened.drags
         return self._editor
 
     def export(self, suffix: str = ".png") -> tuple[bytes, Recipe]:

@@ -99,16 +99,43 @@ def paste(
     size, working = len(edited), min(len(edited), _WORKING)
     small = flow(resize(reconstruction, working), resize(edited, working)) * np.float32(size / working)
     f = resize(small, size)
-    head = _head(quad, landmarks) if region is None else None
-    if np.allclose(quad, align.border(photo.rgb)):
-        feather = 0.0
-    elif region is not None:
-        feather = min(feather, _AT_BORDER)
-    mask = soft_mask(original, edited, reconstruction, f, head, feather)
-    if region is not None:
-        mask = mask * resize(np.clip(np.asarray(region, np.float32), 0, 1)[..., None], size)[..., 0]
+    whole = bool(np.allclose(quad, align.border(photo.rgb)))
+    mask = _mask(original, edited, reconstruction, f, quad, landmarks, region, 0.0 if whole else feather)
     plan = _plan(original, edited, reconstruction, f, mask, match_colour, detail)
     return _apply(photo, quad, plan, box, region)
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What a paste does, at a small size: mask (S, S); flow (S, S, 2) in its pixels; certain (S, S), where motion
+    explains the edit; broad (S, S, 3), the slow part of what the photo has over the reconstruction."""
+
+    mask: np.ndarray
+    flow: np.ndarray
+    certain: np.ndarray
+    broad: np.ndarray
+
+
+def outline(original: np.ndarray, edited: np.ndarray, reconstruction: np.ndarray, quad: np.ndarray, *,
+            landmarks: np.ndarray | None = None, region: np.ndarray | None = None, whole: bool = False
+            ) -> Outline:  # fmt: skip
+    """`paste` for a first look: pictures (S, S, 3) float32 in [0, 1], small ones, so that it takes milliseconds.
+
+    quad, landmarks, region: as for `paste`; whole: the quad is the photo's border.
+    """
+    f = flow(reconstruction, edited)
+    mask = _mask(original, edited, reconstruction, f, quad, landmarks, region, 0.0 if whole else 0.2)
+    moved = warp(reconstruction, f)
+    certain = _certainty(edited - moved, f)
+    return Outline(mask, f, certain, _broad(warp(original, f) - moved, certain))
+
+
+def _mask(original, edited, reconstruction, f, quad, landmarks, region, feather: float) -> np.ndarray:
+    """The mask (S, S) of an edit with or without a region of its own."""
+    if region is None:
+        return soft_mask(original, edited, reconstruction, f, _head(quad, landmarks), feather)
+    mask = soft_mask(original, edited, reconstruction, f, None, min(feather, _AT_BORDER))
+    return mask * resize(np.clip(np.asarray(region, np.float32), 0, 1)[..., None], len(mask))[..., 0]
 
 
 def _unit(picture: np.ndarray) -> np.ndarray:

@@ -46,14 +46,10 @@ def gate(generator: Generator, base_ws: Tensor, ws: Tensor, base_deltas: Deltas 
     """
     with torch.no_grad():
         codes = ((base_ws, base_deltas), (ws, deltas))
-        return faded(*(generator.synthesis(*code, until=stage(generator, 16)) for code in codes))
-
-
-def faded(before: Tensor, after: Tensor) -> Tensor:
-    """What a gate is made of: activations (1 or B, C, h, w) and (B, C, h, w) -> (B, 1, h, w)."""
-    change = (after - before).abs().mean(1, keepdim=True) / before.abs().mean((1, 2, 3), keepdim=True)
-    change = F.avg_pool2d(F.max_pool2d(change, 3, 1, 1), 3, 1, 1, count_include_pad=False)
-    return torch.exp(-((change / STILL) ** 2))
+        before, after = (generator.synthesis(*code, until=stage(generator, 16)) for code in codes)
+        change = (after - before).abs().mean(1, keepdim=True) / before.abs().mean((1, 2, 3), keepdim=True)
+        change = F.avg_pool2d(F.max_pool2d(change, 3, 1, 1), 3, 1, 1, count_include_pad=False)
+        return torch.exp(-((change / STILL) ** 2))
 
 
 def gated(generator: Generator, features: Features | None, ws: Tensor) -> Features | None:

@@ -42,14 +42,16 @@ def editing() -> None:
     state = page.session()
     if not ready():
         return
-    picture, panel = st.columns([6, 5], gap="large")
+    with st.container(key="desk"):
+        picture, panel = st.columns([6, 5], gap="large")
     with panel:
         controls(state)
     with picture:
         with st.container(key="picture"):
             viewer(state, "brush" if state.region == "brush" else None)
-        page.messages()
-        verdict(state)
+        with st.container(key="verdict"):
+            page.messages()
+            verdict(state)
     with panel:
         sliders(state)
         past(state)
@@ -75,7 +77,7 @@ def viewer(state, tool: str | None, key: str = "viewer", **callbacks) -> None:
         with page.told():
             quick = studio.preview()
             state.quick = page.url(quick)
-            state.thumbs[studio.recipe] = page.url(page.smaller(quick, 96), 80)
+            state.thumbs[studio.recipe.model_dump_json()] = page.url(page.smaller(quick, 96), 80)
         now = state.quick
         before = page.kept(("small", *place), lambda: page.url(page.smaller(studio.before(), 512)))
     names = ("after", "before", "wipe", "difference", "hold", "erase", "clear", "use", "back", "drag")
@@ -130,7 +132,8 @@ def painted(text: str) -> np.ndarray:
 # --------------------------------------------------------------------------------------------- controls
 
 
-def controls(state) -> None:
+def steps(state) -> None:
+    """Back and forth."""
     studio = state.studio
     with st.container(horizontal=True, key="steps"):
         history = studio.current.history
@@ -138,7 +141,11 @@ def controls(state) -> None:
         st.button(page.say("redo"), on_click=redo, disabled=not history.future, icon=":material/redo:", key="redo")
         st.button(page.say("reset"), on_click=reset, disabled=not studio.recipe.steps, icon=":material/restart_alt:",
                   key="reset")  # fmt: skip
-    forms = [name for name, direction in studio.engine.catalogue.items() if direction.clean is not None]
+
+
+def controls(state) -> None:
+    steps(state)
+    forms = [name for name, direction in state.studio.engine.catalogue.items() if direction.clean is not None]
     with st.container(horizontal=True, key="switches"):
         st.toggle(page.say("lock"), key="lock", on_change=page.changed, help=page.say("lock.help"))
         st.toggle(page.say("disentangle"), key="clean", on_change=again, help=page.say(
@@ -282,8 +289,9 @@ def past(state) -> None:
         with st.container(horizontal=True):
             for index in shown:
                 with st.container(width=104):
-                    if line[index] in state.thumbs:
-                        st.image(state.thumbs[line[index]], width=96)
+                    thumb = state.thumbs.get(line[index].model_dump_json())
+                    if thumb:
+                        st.image(thumb, width=96)
                     st.button(page.say("history.step", number=index), key=f"step-{index}", on_click=go, args=(index,),
                               type="primary" if index == len(opened.history.past) else "secondary")  # fmt: skip
     with st.expander(page.say("versions")):

@@ -1,1 +1,115 @@
-def show(): ...
+"""Mix two people, take another photo's colours, and look at random moves."""
+
+from __future__ import annotations
+
+import numpy as np
+import streamlit as st
+
+from editing import mixing, session
+from editing.directions import explore
+from editing.directions.catalogue import Catalogue
+from editing.faces import align, detect
+from editing.faces import photo as photos
+from ui import page
+from ui.views import edit, photo
+
+MOVES, SPACES = 8, {"sefa": (0, 8), "pca": (0, 16)}
+
+
+def show() -> None:
+    if not edit.ready():
+        return
+    left, right = st.columns(2, gap="large")
+    with left:
+        mixed()
+    with right:
+        moves()
+
+
+def mixed() -> None:
+    """A second photo lends colours and light, or half of a person."""
+    state = page.session()
+    st.subheader(page.say("mix.do"))
+    st.caption(page.say("mix.agree"))
+    file = st.file_uploader(page.say("mix.with"), type=photo.READ, key=f"other-{state.uploads}")
+    kind = st.segmented_control(
+        page.say("mix.do"), ["style", "between"], key="mix-kind", required=True, default="style",
+        format_func=lambda k: page.say(f"mix.{k}"), label_visibility="collapsed",
+    )  # fmt: skip
+    if kind == "style":
+        amount = st.slider(page.say("mix.row"), 1, 15, mixing.COLOURS, key="mix-row", help=page.say("mix.row.help"))
+    else:
+        amount = st.slider(page.say("mix.amount"), 0.0, 1.0, 0.5, 0.05, key="mix-amount")
+    if st.button(page.say("mix.do"), key="mix", type="primary", disabled=file is None or state.job is not None):
+        data, name, studio = file.getvalue(), file.name, state.studio
+        with page.told():
+            other = photos.decode(data, photo.Path(name))
+            face = detect.choose(detect.find_faces(other.rgb), 0, name)
+            state.job = ("mix", page.engine().start(lambda tell: mix_with(studio, other, face, kind, amount, tell)))
+        st.rerun()
+    page.working("mix", page.say("inverting"), lambda picture: state.files.update(mix=picture))
+    if "mix" in state.files:
+        st.image(state.files["mix"][0], width="stretch")
+        st.download_button(page.say("download"), state.files["mix"][1], "mixed.png", "image/png", key="mix-file")
+
+
+def mix_with(studio, other: photos.Photo, face, kind: str, amount: float, tell) -> tuple[np.ndarray, bytes]:
+    """The chosen face mixed with another photo's: the crop (R, R, 3), and it as a marked PNG."""
+    from editing import provenance
+    from editing.types import Recipe
+
+    generator = studio.engine.generator
+    editor = session.Editor(generator, catalogue=studio.engine.catalogue)
+    crop = session.to_tensor(align.crop(other.rgb, face.quad, generator.resolution))
+    target = session.Target(face.quad, face.landmarks, crop)
+    style = editor.set_photo(other, method=photo.DEFAULT, callback=tell, target=target)
+    how = mixing.style_mix if kind == "style" else mixing.interpolate
+    result = how(generator, studio.inversion, style, amount)
+    editor.set_inversion(result)
+    edited = editor.edit(Recipe(steps=tuple(s.model_copy(update={"face": 0}) for s in studio.steps())))
+    rgb = session.to_rgb(edited.crop)
+    return rgb, provenance.encode(photos.from_rgb(rgb), ".png", edited.recipe)
+
+
+def moves() -> None:
+    """A sheet of random moves of the face; one that pleases is saved as a direction of one's own."""
+    state = page.session()
+    studio = state.studio
+    st.subheader(page.say("explore"))
+    seed, space = st.columns(2, vertical_alignment="bottom")
+    number = int(seed.number_input(page.say("explore.seed"), 0, 10**6, 0, key="explore-seed"))
+    chosen = space.segmented_control("space", list(SPACES), key="explore-space", default="sefa", required=True,
+                                     format_func=str.upper, label_visibility="collapsed")  # fmt: skip
+    if st.button(page.say("explore.do"), key="explore", disabled=state.job is not None):
+        inversion = studio.inversion
+        state.job = ("explore", page.engine().start(lambda tell: sheet(studio, inversion, chosen, number, tell)))
+        st.rerun()
+    page.working("explore", page.say("sheet.drawing"), lambda found: state.files.update(explore=found))
+    if "explore" in state.files:
+        columns = st.columns(4)
+        for index, (name, picture, data) in enumerate(state.files["explore"]):
+            with columns[index % 4]:
+                st.image(picture, caption=name, width="stretch")
+                st.download_button(page.say("explore.use"), data, f"{name}.safetensors", key=f"move-{index}")
+
+
+def sheet(studio, inversion, space: str, seed: int, tell) -> list[tuple[str, np.ndarray, bytes]]:
+    """Random moves: the name, a small picture, and a file of directions that `--directions` takes."""
+    import tempfile
+    from pathlib import Path
+
+    from editing.directions import files
+
+    found = explore.moves(studio.engine.generator, space, SPACES[space], seed, MOVES)
+    result = []
+    for index, direction in enumerate(found):
+        editor = session.Editor(studio.engine.generator, catalogue=Catalogue([direction]))
+        editor.set_inversion(inversion)
+        picture = page.smaller(session.to_rgb(editor.render({direction.name: 1.0})), 256)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "move.safetensors"
+            files.write(path, [direction])
+            result.append((direction.name, picture, path.read_bytes()))
+        if tell(index + 1, MOVES) is False:
+            break
+    return result

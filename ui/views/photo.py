@@ -8,7 +8,6 @@ import streamlit as st
 
 from editing.faces.saving import FORMATS
 from ui import page
-from ui.engine import FAILED, WAITING
 from ui.studio import MAX_BYTES, METHODS
 
 SAMPLE = Path(__file__).parents[2] / "docs" / "samples" / "astronaut.jpg"
@@ -57,15 +56,17 @@ def begin() -> None:
     method = state.get("method", DEFAULT)
     seconds = float(state.get("seconds", SECONDS)) if method == "hyper+tune" else None
     with page.told():
-        state.job = state.studio.invert(method, seconds)
-        if state.job is None:
+        job = state.studio.invert(method, seconds)
+        if job is None:
             arrive()
+        else:
+            state.job = ("invert", job)
 
 
 def arrive() -> None:
     """The face is found: on to editing it."""
     state = st.session_state
-    state.job, state.result, state.goto = None, None, "edit"
+    state.result, state.goto = None, "edit"
     page.changed()
     if state.studio.waiting is not None and not state.studio.waiting.photo_sha256:  # from a link
         state.studio.adopt()
@@ -99,7 +100,7 @@ def chosen() -> None:
     )  # fmt: skip
     del picked
     if state.job is not None:
-        working()
+        page.working("invert", page.say("inverting"), lambda _: arrive())
         return
     if opened.aligned:
         return
@@ -132,28 +133,3 @@ def scores() -> None:
     metrics = {name: float(value) for name, value in inversion.metrics.items()}
     st.caption(page.say("scores", method=inversion.method, steps=inversion.steps, l2=f"{metrics['l2']:.4f}",
                         msssim=f"{metrics['ms_ssim']:.3f}", identity=f"{metrics['identity']:.2f}"))  # fmt: skip
-
-
-@st.fragment(run_every=0.4)
-def working() -> None:
-    """Progress of the search, and a way to stop it."""
-    state = st.session_state
-    job = state.job
-    if job is None:
-        return
-    if job.over:
-        state.job = None
-        if job.state == FAILED:
-            with page.told():
-                raise job.error
-        elif state.studio.inversion is not None and job.result is not None:
-            arrive()
-        else:
-            state.news = page.say("cancelled")
-        st.rerun()
-    text = page.say("inverting")
-    if job.state == WAITING:
-        text = page.say("queued", count=page.engine().ahead(job))
-    st.progress(min(job.step / job.total, 1.0) if job.total else 0.0, text=text)
-    if st.button(page.say("cancel"), key="cancel", icon=":material/close:"):
-        job.cancel()

@@ -1,1 +1,45 @@
-def show(): ...
+"""Drag points of the face: click where something is, then where it should be (`editing.dragging`)."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from ui import page
+from ui.views import edit
+
+
+def show() -> None:
+    if edit.ready():
+        dragging()
+
+
+@st.fragment
+def dragging() -> None:
+    state = page.session()
+    if not edit.ready():
+        return
+    with st.container(key="desk"):
+        picture, panel = st.columns([6, 5], gap="large")
+    with picture, st.container(key="picture"):
+        edit.viewer(state, "points", key="points-viewer", on_points_change=dropped)
+    with panel:
+        st.caption(page.say("points.help"))
+        edit.steps(state)
+        page.working("drag", page.say("points.running"), done)
+        with st.container(key="verdict"):
+            page.messages()
+            edit.verdict(state)
+
+
+def dropped() -> None:
+    """Pairs of points came from the picture."""
+    state = st.session_state
+    points = (state.get("points-viewer") or {}).get("points")
+    if points and state.job is None:
+        with page.told():
+            state.job = ("drag", state.studio.drag(points))
+
+
+def done(_) -> None:
+    st.session_state.points += 1  # clears the marks
+    page.changed()

@@ -18,6 +18,7 @@ SIDES = torch.stack([torch.full((16, 512), -1.0), torch.ones(16, 512)])
 @pytest.fixture(autouse=True)
 def effects_are_exact(monkeypatch):
     monkeypatch.setattr(disentangle, "STIFF", 0.02)
+    monkeypatch.setattr(disentangle, "FAR", 100.0)
 
 
 def test_a_correction_takes_the_others_back_and_leaves_the_target():
@@ -34,6 +35,15 @@ def test_a_correction_takes_the_others_back_and_leaves_the_target():
     once = disentangle.correction(moved, spent, 0, effects, 2.0)
     again = disentangle.correction(moved + once @ effects, once, 0, effects, 2.0)
     assert again == pytest.approx(once)  # where effects are what was thought, there is nothing more to do
+
+
+def test_a_correction_goes_no_further_at_once_than_effects_can_be_trusted(monkeypatch):
+    monkeypatch.setattr(disentangle, "FAR", 0.5)
+    effects = np.vstack([np.eye(3), np.eye(3)])
+    moved, spent = np.array([2.0, 3.0, -3.0]), np.full(6, 0.1)
+    amounts = disentangle.correction(moved, spent, 0, effects, 2.0)
+    assert np.linalg.norm(amounts - spent) == pytest.approx(0.5)
+    assert np.abs(moved + (amounts - spent) @ effects)[1:].max() < 3.0
 
 
 def test_an_update_explains_what_was_seen_and_leaves_other_ways_as_they_were():

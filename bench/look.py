@@ -1,0 +1,75 @@
+"""How near quick pictures come to what is saved, and how much sooner they are there.
+
+    python -m bench.look photos/aligned --count 4
+
+For aligned photos, inverted by `hyper`: every edit of the catalogue at both ends of its range and half way.  PSNR is
+between the quick picture and the crop of the edited photo, area-averaged to its size; times are medians of this run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from editing import session
+from editing.faces import align
+from editing.types import latent_step
+from stylegan2.engine import area_resize
+from ui.engine import Engine
+from ui.look import draw, look
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    error = np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2)
+    return float(10 * np.log10(255**2 / max(error, 1e-9)))
+
+
+def timed(work, runs: int = 9) -> float:
+    times = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return float(np.median(times))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("--count", type=int, default=4, help="photos")
+    parser.add_argument("--only", nargs="*", help="names of edits; default: all")
+    options = parser.parse_args()
+    engine = Engine()
+    editor = session.Editor(engine.generator, catalogue=engine.catalogue)
+    named = {n: d for n, d in engine.catalogue.items() if d.safe_range and (not options.only or n in options.only)}
+    figures, rows = [], []
+    for path in sorted(options.photos.glob("*.jpg"))[: options.count]:
+        inversion = editor.set_photo(path, method="hyper", aligned=True)
+        photo = editor.scene.photo
+        begun = look(engine.quick, inversion, editor.targets[0].crop, whole=True)
+        for name, direction in named.items():
+            for strength in [end * part for end in direction.safe_range if end for part in (0.5, 1.0)]:
+                steps = [latent_step(name, strength)]
+                ours = draw(engine.quick, begun, steps, engine.catalogue, {}, {})
+                edited = editor.edit({name: strength}).photo
+                crop = session.to_tensor(align.crop(edited.rgb, inversion.quad, engine.generator.resolution))
+                figure = psnr(ours, session.to_rgb(area_resize(crop, len(ours))))
+                figures.append(figure)
+                rows.append((figure, f"{path.stem} {name}={strength:+g}"))
+        print(f"{path.stem}: {photo.size[0]} pixels, median {np.median(figures[-100:]):.1f} dB", flush=True)
+    quick_time = timed(lambda: draw(engine.quick, begun, steps, engine.catalogue, {}, {}))
+    render_time = timed(lambda: editor.render({name: strength}))
+    edit_time = timed(lambda: editor.edit({name: strength}), 3)
+    low, middle = np.percentile(figures, [5, 50])
+    print(f"{len(figures)} pictures: median {middle:.1f} dB, 5% below {low:.1f}, {np.mean(np.array(figures) >= 30):.0%} "
+          f"at least 30 dB; worst: {'; '.join(f'{name} {figure:.1f}' for figure, name in sorted(rows)[:4])}")  # fmt: skip
+    print(f"a quick picture {quick_time:.3f} s, a render {render_time:.3f}, the edited photo {edit_time:.3f}, "
+          f"with {torch.get_num_threads()} threads")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,205 @@
+"""One user's work, from bytes to bytes, with the real generator."""
+
+import numpy as np
+import pytest
+
+from editing import edit as command_line
+from editing import provenance
+from editing.faces import photo as photos
+from editing.types import Inversion, Recipe, latent_step
+from stylegan2.errors import NoFaceFound, PhotoError, UsageError
+from ui import studio as studios
+from ui.engine import CANCELLED, DONE
+from ui.studio import Studio, told
+
+GREY = photos.encode(photos.from_rgb(np.full((300, 300, 3), 90, np.uint8)), ".png")
+
+
+def test_what_is_no_photo_is_refused_and_the_one_that_is_open_stays(studio, face_file):
+    opened = studio.open(face_file(), "face.png")
+    for data, name, error in (
+        (b"not a picture", "x.jpg", PhotoError), (b"", "y.png", PhotoError), (GREY, "grey.png", NoFaceFound),
+        (face_file()[:5000], "cut.png", PhotoError), (bytes(studios.MAX_BYTES + 1), "big.png", UsageError),
+    ):  # fmt: skip
+        with pytest.raises(error, match=name):
+            studio.open(data, name)
+        assert studio.current is opened
+
+
+def test_a_face_is_inverted_once_and_is_there_again_at_once(studio, face_file):
+    studio.open(face_file(), "face.png")
+    assert studio.inversion is None
+    with pytest.raises(UsageError, match="not been inverted"):
+        studio.preview()
+    job = studio.invert("encoder")
+    assert job.wait(120) and job.state == DONE, job.error
+    found = studio.inversion
+    assert found.method == "encoder" and found.photo_sha256 == studio.current.photo.sha256
+    studio.generated(1)
+    studio.open(face_file(), "again.png")
+    assert studio.inversion is found and studio.invert("encoder") is None
+
+
+def test_an_inversion_that_is_cancelled_leaves_nothing(studio, face_file):
+    studio.open(face_file(), "face.png")
+    job = studio.invert("hyper+tune", 60.0)
+    job.cancel()
+    assert job.wait(120) and job.state == CANCELLED
+    assert studio.inversion is None and not studio.current.inversions
+
+
+def test_unedited_the_preview_is_the_photo(studio, inverted):
+    inverted(studio)
+    preview, before = studio.preview().astype(int), photos.from_rgb(studio.before()).rgb
+    assert preview.shape == (512, 512, 3)
+    small = before.reshape(512, 2, 512, 2, 3).mean((1, 3))
+    assert np.abs(preview - small).max() <= 1
+
+
+def test_edits_are_set_moved_and_taken_out(studio, inverted):
+    inverted(studio)
+    unedited = studio.preview()
+    studio.set({"smile": 2.0}, stroke="a")
+    studio.set({"smile": -1.0}, stroke="a")
+    studio.set({"blond": 1.0}, "hair")
+    assert [(s.parameters["name"], s.strength, s.region) for s in studio.steps()] == [
+        ("smile", -1.0, None), ("blond", 1.0, "hair")]  # fmt: skip
+    assert np.abs(studio.preview().astype(int) - unedited).mean() > 1
+    studio.undo()
+    studio.undo()
+    assert not studio.steps()
+    studio.redo()
+    studio.set({"smile": 0.0})
+    assert not studio.steps() and np.array_equal(studio.preview(), unedited)
+
+
+def test_wrong_names_and_regions_are_refused(studio, inverted):
+    inverted(studio)
+    for edits, region in (({"smiles": 1.0}, None), ({"smile": 1.0}, "elbow")):
+        with pytest.raises(UsageError):
+            studio.set(edits, region)
+        assert not studio.steps()
+
+
+def test_a_painted_mask_limits_an_edit(studio, inverted):
+    inverted(studio)
+    mask = np.zeros((256, 256), np.float32)
+    mask[150:220, 80:180] = 1
+    place = studio.paint(mask)
+    studio.set({"lipstick": 2.0}, place)
+    result = studio.refine()
+    changed = np.abs(result.crop.astype(int) - studio.before()).max(2)
+    assert changed[640:840, 360:680].max() > 8 and changed[:500].max() == 0
+    quick = np.abs(studio.preview().astype(int) - studio.preview(Recipe())).max(2)
+    assert quick[320:420, 180:340].max() > 8 and quick[:240].max() <= 2
+
+
+def test_what_is_drawn_is_judged(studio, inverted):
+    inverted(studio)
+    studio.set({"smile": 2.0})
+    result = studio.refine()
+    assert 0 < result.distance < 0.6 and result.moved["smile"] > 0.3
+    assert result.edit.photo.size == studio.current.photo.size and result.crop.shape == (1024, 1024, 3)
+    others = told(result.moved, ["smile"])
+    assert all(abs(value) >= studios.TOLD and name != "smile" for name, value in others)
+    studio.reset()
+    assert studio.refine().distance == 0.0 and studio.refine().edit.photo is studio.current.photo
+
+
+def test_a_locked_identity_weakens_the_edits(studio, inverted, monkeypatch):
+    inverted(studio)
+    monkeypatch.setattr(studios, "LOCKED", 0.2)
+    studio.set({"face_width": 3.0, "nose_width": 3.0})
+    free = studio.refine()
+    assert free.distance > 0.2
+    locked = studio.refine(lock=True)
+    assert locked.distance < 0.2 and studio.recipe == locked.recipe
+    assert all(0 < step.strength < 3 for step in studio.steps())
+    studio.undo()
+    assert [step.strength for step in studio.steps()] == [3.0, 3.0]
+
+
+def test_the_command_line_gives_the_same_pixels(studio, inverted, face_file, tmp_path):
+    inverted(studio)
+    studio.set({"smile": 1.5})
+    studio.set({"blond": 2.0}, "hair")
+    data, recipe = studio.export(".png")
+    (tmp_path / "face.png").write_bytes(face_file())
+    (tmp_path / "edited.png").write_bytes(data)
+    studio.inversion.save(tmp_path / "face.inversion")
+    with pytest.raises(SystemExit) as end:
+        command_line.main(["--img", str(tmp_path / "face.png"), "--inversion", str(tmp_path / "face.inversion"),
+                           "--recipe", str(tmp_path / "edited.png"), "--out", str(tmp_path / "again.png")])  # fmt: skip
+    assert end.value.code == 0
+    ours, theirs = photos.load(tmp_path / "edited.png"), photos.load(tmp_path / "again.png")
+    assert np.array_equal(ours.samples, theirs.samples)
+    assert provenance.is_marked(ours) and Recipe.from_json(provenance.recipe_text(ours)) == recipe
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp"])
+def test_an_exported_picture_brings_everything_back(studio, inverted, suffix):
+    inverted(studio)
+    studio.set({"smile": 1.5})
+    data, _ = studio.export(suffix)
+    wanted, opened = studio.recipe, studio.current
+    studio.reset()
+    studio.generated(2)
+    assert studio.open(data, f"edited{suffix}") is opened
+    assert studio.current is opened and studio.recipe.steps[0].strength == wanted.steps[0].strength
+    assert studio.inversion is not None
+
+
+def test_a_recipe_without_its_photo_waits_for_it(studio, inverted, face_file, engine):
+    inverted(studio)
+    studio.set({"smile": 1.5})
+    data, _ = studio.export(".png")
+    other = Studio(engine)
+    other.open(data, "edited.png")
+    assert other.waiting is not None and not other.steps()
+    other.open(face_file(), "face.png")
+    assert other.waiting is None and other.steps()[0].strength == 1.5
+
+
+def test_points_are_dragged_and_stay_in_the_recipe(studio, inverted, monkeypatch):
+    from editing import dragging
+
+    inverted(studio)
+    monkeypatch.setattr(dragging, "STEPS", 2)
+    job = studio.drag([[0.4, 0.62, 0.38, 0.6]])
+    assert job.wait(120) and job.state == DONE, job.error
+    (step,) = studio.steps()
+    assert step.op == "drag" and step.parameters["points"] == [[0.4, 0.62, 0.38, 0.6]]
+    calls = []
+    monkeypatch.setattr(dragging, "change", lambda *_: calls.append(1))
+    studio.set({"smile": 1.0})
+    assert studio.preview().shape == (512, 512, 3) and studio.refine().edit.changed and not calls  # found once
+
+
+def test_a_generated_face_needs_no_photo_and_no_search(studio):
+    studio.generated(7)
+    assert studio.inversion.method == "generated"
+    studio.set({"smile": 2.0})
+    data, recipe = studio.export(".png")
+    assert photos.decode(data, studio.current.photo.path).size == (1024, 1024) and recipe.steps
+
+
+def test_only_so_much_is_kept_and_forgetting_leaves_nothing(studio, monkeypatch):
+    for seed in range(studios.PHOTOS + 2):
+        studio.generated(seed)
+    assert len(studio.opened) == studios.PHOTOS
+    monkeypatch.setattr(studios, "LIFETIME", -1.0)
+    studio.sweep()
+    assert list(studio.opened.values()) == [studio.current]
+    studio.paint(np.ones((8, 8), np.float32))
+    studio.forget()
+    assert not studio.opened and studio.current is None and not studio.masks and studio._editor is None
+
+
+def test_two_users_share_nothing(engine, inverted):
+    one, other = inverted(Studio(engine)), Studio(engine)
+    one.set({"smile": 1.0})
+    with pytest.raises(UsageError, match="No photo"):
+        other.steps()
+    inverted(other)
+    assert not other.steps() and one.steps() == [latent_step("smile", 1.0)]
+    assert isinstance(one.inversion, Inversion) and one.current is not other.current

@@ -1,0 +1,50 @@
+"""Every language says everything, with the same gaps."""
+
+import json
+import re
+
+import pytest
+
+from editing.directions import catalogue
+from editing.judges import population
+from ui import words
+from ui.presets import PRESETS
+
+TEXTS = {path.stem: json.loads(path.read_text("utf-8")) for path in words.FOLDER.glob("*.json")}
+
+
+def gaps(text):
+    return sorted(re.findall(r"{(\w*)}", text))
+
+
+def test_there_are_two_and_english_is_first():
+    assert list(words.languages()) == ["en", "ko"] and words.languages()["ko"] == "한국어"
+
+
+@pytest.mark.parametrize("code", TEXTS)
+def test_no_text_is_missing_and_gaps_are_the_same(code):
+    english = TEXTS["en"]
+    assert set(english) <= set(TEXTS[code])
+    wrong = [key for key, text in english.items() if gaps(text) != gaps(TEXTS[code][key])]
+    assert not wrong and all(text.strip() for text in TEXTS[code].values())
+
+
+def test_korean_has_a_name_for_every_edit_group_judge_and_preset():
+    edits = catalogue.load()
+    wanted = {f"edit.{name}" for name in edits} | {f"judge.{name}" for name in population.load()}
+    wanted |= {f"group.{direction.group}" for direction in edits.values()} | {f"preset.{name}" for name in PRESETS}
+    assert not wanted - set(TEXTS["ko"])
+
+
+def test_what_is_not_translated_falls_back():
+    assert words.say("ko", "undo") != words.say("en", "undo")
+    assert words.say("xx", "undo") == words.say("en", "undo")
+    assert words.say("ko", "no.such.key") == "no.such.key"
+    assert words.say("en", "choose", count=2).startswith("2 faces")
+    assert words.name_of("en", "edit", "wide_mouth") == "wide mouth"
+
+
+def test_the_page_asks_for_no_text_that_there_is_not():
+    sources = [path.read_text() for path in words.FOLDER.parent.rglob("*.py")]
+    asked = {key for source in sources for key in re.findall(r'say\(\s*"([\w.+-]+)"', source)}
+    assert asked and not asked - set(TEXTS["en"])
