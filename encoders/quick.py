@@ -28,7 +28,7 @@ from stylegan2.files import replacing
 from stylegan2.generator import Generator
 
 SEEDS, HELD_OUT = 1 << 24, range(1 << 25, (1 << 25) + 24)
-GAIN_RATE = 0.1  # of the gains, whose many inputs move them together
+GAIN_RATE = 0.5  # of the gains, whose many inputs move them together
 SAVE_EVERY = 100
 
 
@@ -54,6 +54,8 @@ def train(generator: Generator, out: Path, images: int, rate: float = 2e-3, batc
         first = state["step"]
         for part, name in ((readout, "readout"), (average, "average"), (adam, "adam")):
             part.load_state_dict(state[name])
+        for group, mine in zip(adam.param_groups, groups, strict=True):
+            group["rate"] = mine["rate"]
     for step in range(first, steps):
         adam.zero_grad(set_to_none=True)
         for seed in range(SEEDS + step * batch, SEEDS + (step + 1) * batch):  # one by one: quicker on a CPU
@@ -62,7 +64,7 @@ def train(generator: Generator, out: Path, images: int, rate: float = 2e-3, batc
             (F.mse_loss(model.draw(x, ws), goal) / batch).backward()
         torch.nn.utils.clip_grad_norm_(readout.parameters(), 1.0)
         for group in adam.param_groups:
-            group["lr"] = group["rate"] * schedule(step, steps)
+            group["lr"] = float(group["rate"] * schedule(step, steps))  # not numpy's: the state must load safely
         adam.step()
         with torch.no_grad():
             for mine, theirs in zip(average.parameters(), readout.parameters(), strict=True):

@@ -36,7 +36,9 @@ STYLE = """
 def main() -> None:
     st.set_page_config(page_title="wplus", page_icon="🙂", layout="wide")
     if st.get_option("server.address") not in HERE and not os.environ.get(ANYWHERE):
-        st.error(f"This editor is for the person at this machine. Start it with: wplus ui ({ANYWHERE}=1 serves a network.)")
+        st.error(
+            f"This editor is for the person at this machine. Start it with: wplus ui ({ANYWHERE}=1 serves a network.)"
+        )
         st.stop()
     state = page.session()
     if "asked" not in state:  # what the link says, once
@@ -68,9 +70,8 @@ def sidebar(state) -> None:
                     state.studio.enter(opened)
                     page.changed()
                     st.rerun()
-        if st.button(page.say("forget"), help=page.say("forget.help"), icon=":material/delete:", width="stretch"):
-            forget(state)
-            st.rerun()
+        st.button(page.say("forget"), help=page.say("forget.help"), icon=":material/delete:", width="stretch",
+                  on_click=forget, key="forget")  # fmt: skip
         st.caption(page.say("kind"))
         st.caption(page.say("limits"))
 
@@ -79,17 +80,19 @@ def remember() -> None:
     st.query_params["lang"] = st.session_state.lang
 
 
-def forget(state) -> None:
+def forget() -> None:
     """Every trace of a user's photos: what the studio holds, pictures, files that were made, and running work."""
+    state = st.session_state
     if state.job is not None:
         state.job[1].cancel()
     state.studio.forget()
-    uploads, lang = state.uploads + 1, state.lang
-    for name in ("stamp", "result", "job", "pictures", "thumbs", "files", "brush", "region"):
-        state.pop(name, None)
+    kept = ("lang", "asked", "studio", "uploads", "stamp")
+    for name in [name for name in state if name not in kept]:
+        del state[name]
     page.session()
-    state.uploads, state.lang, state.stamp = uploads, lang, uploads * 1000
-    state.update(news=page.say("forgotten"))
+    state.uploads += 1
+    state.news = page.say("forgotten")
+    page.changed()
     st.query_params.pop("edits", None)
 
 

@@ -1,0 +1,227 @@
+"""The page without a browser: what it shows, what it refuses, and that one bad photo kills nothing."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from editing.faces import photo as photos
+from ui import words
+
+APP = Path(__file__).parents[2] / "ui" / "app.py"
+EN = lambda key, **values: words.say("en", key, **values)  # noqa: E731
+
+
+@pytest.fixture
+def page(mobile, monkeypatch):
+    """page(**query) -> the page after its first run."""
+    monkeypatch.setenv("WPLUS_UI_ANYWHERE", "1")
+
+    def start(**query):
+        app = AppTest.from_file(str(APP), default_timeout=180)
+        for name, value in query.items():
+            app.query_params[name] = value
+        return app.run()
+
+    return start
+
+
+def sound(app):
+    assert not app.exception, app.exception
+    return app
+
+
+def view(app, name):
+    app.session_state["goto"] = name
+    return sound(app.run())
+
+
+def upload(app, data, name):
+    boxes = [box for box in app.file_uploader if box.label == EN("drop")]
+    boxes[0].set_value((name, data, "image/png"))
+    return sound(app.run())
+
+
+def finish(app, seconds=120):
+    """Until the slow work is done, as the page's own timer would see it."""
+    until = time.monotonic() + seconds
+    while "job" in app.session_state and app.session_state["job"] is not None:
+        assert time.monotonic() < until
+        app.session_state["job"][1].wait(seconds)
+        app.run()
+    return sound(app)
+
+
+def errors(app):
+    return [error.value for error in app.error]
+
+
+def test_it_is_for_this_machine_only(mobile, monkeypatch):
+    monkeypatch.delenv("WPLUS_UI_ANYWHERE", raising=False)
+    app = AppTest.from_file(str(APP), default_timeout=60).run()
+    assert "wplus ui" in errors(app)[0] and not app.file_uploader
+
+
+@pytest.mark.parametrize("name", ["photo", "edit", "points", "mix", "save", "batch"])
+def test_every_view_can_be_seen_before_there_is_a_photo(page, name):
+    app = view(page(), name)
+    assert not errors(app)
+
+
+def test_a_generated_face_is_edited_at_once(page):
+    app = page()
+    app.number_input(key="seed").set_value(5)
+    app.button(key="generate").click()
+    app = sound(app.run())
+    assert app.session_state["view"] == "edit"
+    studio = app.session_state["studio"]
+    studio.set({"smile": 1.0})
+    app.run()
+    app.button(key="undo").click()
+    app = sound(app.run())
+    assert not studio.steps() and app.button(key="undo").disabled and not app.button(key="redo").disabled
+    app.button(key="redo").click()
+    app.run()
+    assert studio.steps()[0].strength == 1.0
+    app.button(key="reset").click()
+    app.run()
+    assert not studio.steps()
+
+
+def test_a_photo_is_found_and_edited(page, face_file):
+    app = page()
+    app.session_state["method"] = "encoder"
+    app = upload(app, face_file(), "face.png")
+    app = finish(app)
+    assert app.session_state["view"] == "edit" and app.session_state["studio"].inversion.method in ("encoder", "hyper")
+
+
+@pytest.mark.parametrize("data", [b"nothing", b"", b"\x89PNG\r\n\x1a\n" + bytes(50)])
+def test_what_is_no_photo_is_one_sentence_and_the_page_goes_on(page, face_file, data):
+    app = page()
+    app.button(key="generate").click()
+    app = sound(app.run())
+    opened = app.session_state["studio"].current
+    app = upload(view(app, "photo"), data, "broken.png")
+    assert "broken.png" in errors(app)[0]
+    assert app.session_state["studio"].current is opened
+    assert not errors(app.run())  # said once
+
+
+def test_a_photo_without_a_face_says_so(page):
+    grey = photos.encode(photos.from_rgb(np.full((200, 200, 3), 80, np.uint8)), ".png")
+    assert "No face" in errors(upload(page(), grey, "wall.png"))[0]
+
+
+def test_presets_and_regions(page):
+    app = page()
+    app.button(key="generate").click()
+    app = sound(app.run())
+    app.session_state["region"] = "mouth"
+    app.session_state["preset"] = "smile"
+    from ui.views import edit
+
+    studio = app.session_state["studio"]
+    studio.set({"smile": 2.0}, "mouth")
+    app = sound(app.run())
+    assert studio.steps()[0].region == "mouth" and edit.PLACES[0] == "everywhere"
+
+
+def test_korean(page):
+    app = page(lang="ko")
+    assert any("사진" in box.label for box in app.file_uploader)
+    app.selectbox(key="lang").set_value("en")
+    app = sound(app.run())
+    assert app.file_uploader[0].label == EN("drop")
+    assert page(lang="xx").file_uploader[0].label == EN("drop")
+
+
+def test_a_link_brings_edits_and_a_wrong_one_does_nothing(page):
+    app = page(edits="smile:1.5,nonsense:3,lipstick:2@lips")
+    app.button(key="generate").click()
+    app = sound(app.run())
+    steps = app.session_state["studio"].steps()
+    assert [(s.parameters["name"], s.strength, s.region) for s in steps] == [
+        ("smile", 1.5, None),
+        ("lipstick", 2.0, "lips"),
+    ]
+    assert errors(page(edits="smile:abc"))
+
+
+def test_forgetting_leaves_nothing(page):
+    app = page()
+    app.button(key="generate").click()
+    app = sound(app.run())
+    app.session_state["studio"].set({"smile": 1.0})
+    app = sound(app.run())
+    app.button(key="forget").click()
+    app = sound(app.run())
+    state = app.session_state
+    assert state["studio"].current is None and not state["studio"].opened
+    assert not state["pictures"] and not state["thumbs"] and not state["files"] and state["result"] is None
+
+
+def test_saving_offers_the_photo_and_the_recipe(page):
+    app = page()
+    app.button(key="generate").click()
+    app.run()
+    app.session_state["studio"].set({"smile": 1.0})
+    app = view(app, "save")
+    app.button(key="prepare").click()
+    app = sound(app.run())
+    _, data, recipe = app.session_state["files"]["photo"]
+    assert photos.decode(data, Path("x.png")).size == (1024, 1024) and recipe.steps[0].strength == 1.0
+
+
+def test_a_strip_is_drawn_and_can_be_stopped(page):
+    app = page()
+    app.button(key="generate").click()
+    app.run()
+    app = view(app, "save")
+    app.button(key="sheet-make").click()
+    app = finish(app.run())
+    name, data = app.session_state["files"]["sheet"]
+    assert name.endswith("strip-smile.png") and photos.decode(data, Path(name)).size[0] == 5 * 256
+    app.button(key="sheet-make").click()
+    app.session_state["files"].pop("sheet")
+    app.run()
+    app.session_state["job"][1].cancel()
+    app = finish(app)
+    assert "sheet" not in app.session_state["files"]
+
+
+def test_many_photos_and_a_broken_one(page, face_file):
+    from editing.types import Recipe, latent_step
+    from ui.views import batch
+
+    app = page()
+    studio = app.session_state["studio"]
+    recipe = Recipe(steps=(latent_step("smile", 1.0),))
+    told = []
+    report = batch.edit_files(studio.engine, [("a.png", face_file()), ("b.png", b"no"), ("a.png", face_file())], "encoder",
+                              recipe, {}, lambda *now: told.append(now))  # fmt: skip
+    assert [bool(error) for _, error in report["rows"]] == [False, True, False] and not report["stopped"]
+    import io
+    import zipfile
+
+    names = zipfile.ZipFile(io.BytesIO(report["zip"])).namelist()
+    assert names == ["a.edited.png", "a.edited.2.png"]
+    stopped = batch.edit_files(studio.engine, [("a.png", face_file())] * 3, "encoder", recipe, {}, lambda *_: False)
+    assert stopped["stopped"] and not stopped["rows"]
+
+
+def test_a_folder_gets_one_beside_it(page, face_file, tmp_path):
+    from editing.types import Recipe, latent_step
+    from ui.views import batch
+
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(face_file())
+    (folder / "b.jpg").write_bytes(b"no")
+    engine = page().session_state["studio"].engine
+    recipe = Recipe(steps=(latent_step("smile", 1.0),))
+    report = batch.edit_folder(engine, folder, "encoder", recipe, {}, lambda *_: True)
+    assert sorted((name, bool(error)) for name, error in report["rows"]) == [("a.png", False), ("b.jpg", True)]
+    assert (tmp_path / "in.edited" / "a.png").exists()
