@@ -28,7 +28,7 @@ from stylegan2.files import replacing
 from stylegan2.generator import Generator
 
 SEEDS, HELD_OUT = 1 << 24, range(1 << 25, (1 << 25) + 24)
-GAIN_RATE = 0.5  # of the gains, whose many inputs move them together
+GAIN_RATE = 0.1  # of the gains, whose many inputs move them together
 SAVE_EVERY = 100
 
 

@@ -29,7 +29,7 @@ from editing.types import Inversion, Step
 from stylegan2.engine import area_resize
 from stylegan2.quick import Quick
 
-SMALL = 96  # pixels at which motion is measured
+SMALL = 128  # pixels at which motion is measured
 
 
 @dataclass(frozen=True, eq=False)

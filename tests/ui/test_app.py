@@ -200,8 +200,8 @@ def test_many_photos_and_a_broken_one(page, face_file):
     studio = app.session_state["studio"]
     recipe = Recipe(steps=(latent_step("smile", 1.0),))
     told = []
-    report = batch.edit_files(studio.engine, [("a.png", face_file()), ("b.png", b"no"), ("a.png", face_file())], "encoder",
-                              recipe, {}, lambda *now: told.append(now))  # fmt: skip
+    files = [("a.png", face_file()), ("b.png", b"no"), ("a.png", face_file())]
+    report = batch.edit_files(studio.engine, files, "encoder", recipe, {}, lambda *now: told.append(now))
     assert [bool(error) for _, error in report["rows"]] == [False, True, False] and not report["stopped"]
     import io
     import zipfile

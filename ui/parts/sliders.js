@@ -108,9 +108,12 @@ function slider(edit, words, heard) {
     row.classList.toggle("set", number !== 0);
     input.setAttribute("aria-valuetext", beyond ? `${number}, ${words.beyond}` : `${number}`);
   };
+  let pulled = false; // by a pointer, not by keys
+  input.onpointerdown = () => (pulled = true);
+  input.onpointerup = () => (pulled = false);
   input.oninput = () => {
     let number = Number(input.value);
-    if (Math.abs(number) < edit.step * 1.5) number = 0; // easy to bring back to nothing
+    if (pulled && Math.abs(number) < edit.step * 1.5) number = 0; // easy to bring back to nothing
     show(number);
     heard.live(number);
   };

@@ -1,0 +1,258 @@
+"""The real page in a real browser: a photo's way from upload to export, two users, both themes, a narrow screen."""
+
+import re
+
+import numpy as np
+import pytest
+
+from editing import provenance
+from editing.faces import photo as photos
+from editing.types import Recipe
+from tests.ui import browsing
+
+pytest.importorskip("playwright")
+pytestmark = pytest.mark.skipif(browsing.chromium() is None, reason="there is no Chromium here")
+
+
+@pytest.fixture(scope="module")
+def address(mobile):
+    with browsing.serving() as (address, _):
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with browsing.browsing() as browser:
+        yield browser
+
+
+@pytest.fixture
+def visit(address, browser):
+    """visit(**options) -> a new user's page; afterwards: nobody asked for anything from outside."""
+    strangers, pages = [], []
+
+    def start(path="", **options):
+        page = browsing.user(browser, strangers, **options)
+        pages.append(page)
+        page.goto(address + path)
+        page.get_by_text(re.compile("Drop a photo here|사진을 여기에")).first.wait_for()
+        return page
+
+    yield start
+    for page in pages:
+        page.context.close()
+    assert not strangers
+
+
+@pytest.fixture
+def picture(tmp_path, face_file):
+    path = tmp_path / "face.png"
+    path.write_bytes(face_file())
+    return path
+
+
+def generate(page, seed):
+    page.locator(".st-key-seed input").fill(str(seed))
+    page.locator(".st-key-seed input").press("Enter")
+    page.wait_for_timeout(500)
+    page.locator(".st-key-generate button").click()
+    page.locator(".viewer").wait_for()
+
+
+def slider(page, name):
+    return page.locator(f'input[data-edit="{name}"]')
+
+
+def step(page, name, presses, key="ArrowRight"):
+    """Press a key on a slider and wait until the quick picture, and then the real one, is there."""
+    before = page.locator("img.now").get_attribute("src")
+    for _ in range(presses):
+        slider(page, name).press(key)
+    page.wait_for_function("old => deep('img.now').src !== old", arg=before)
+    calm(page)
+
+
+def calm(page):
+    page.locator(".viewer:not(.rough)").wait_for()
+
+
+def value(page, name):
+    return float(slider(page, name).input_value())
+
+
+def test_from_upload_to_export_and_back(visit, picture, tmp_path):
+    page = visit()
+    page.locator('input[type="file"]').first.set_input_files(picture)
+    page.locator(".viewer").wait_for()
+    unedited = page.locator("img.now").get_attribute("src")
+    step(page, "smile", 12)
+    assert value(page, "smile") == pytest.approx(1.2)
+    page.get_by_text("What else changed").wait_for()
+    page.get_by_text("same person").wait_for()
+    assert "edits=smile" in page.url
+
+    page.locator('[data-mode="wiped"]').click()
+    page.locator("input.wipe").fill("20")
+    assert page.locator("img.before").is_visible()
+    page.locator('[data-mode="difference"]').click()
+    assert page.locator("canvas.difference").is_visible()
+    page.locator('[data-mode="after"]').click()
+
+    step(page, "smile", 3)
+    page.keyboard.press("Control+z")
+    page.wait_for_function("() => deep('input[data-edit=smile]').value == 1.2")
+    page.keyboard.press("Control+Shift+Z")
+    page.wait_for_function("() => deep('input[data-edit=smile]').value == 1.5")
+    calm(page)
+
+    browsing.go(page, "Save")
+    page.locator(".st-key-prepare button").click()
+    with page.expect_download() as saved:
+        page.locator(".st-key-file button").click()
+    edited = tmp_path / "edited.png"
+    saved.value.save_as(edited)
+    result, original = photos.load(edited), photos.load(picture)
+    assert result.size == original.size and provenance.is_marked(result)
+    assert np.array_equal(result.samples[:20], original.samples[:20])
+    assert Recipe.from_json(provenance.recipe_text(result)).steps[0].strength == 1.5
+
+    browsing.go(page, "Edit")
+    page.locator(".st-key-reset button").click()
+    page.wait_for_function("() => deep('input[data-edit=smile]').value == 0")
+    browsing.go(page, "Photo")
+    page.locator('input[type="file"]').first.set_input_files(edited)
+    page.wait_for_function("() => deep('input[data-edit=smile]')?.value == 1.5")
+    assert unedited.startswith("data:image/jpeg")
+
+
+def test_a_slider_is_reset_by_a_double_click_and_search_finds_edits(visit):
+    page = visit()
+    generate(page, 21)
+    step(page, "smile", 5)
+    slider(page, "smile").dblclick()
+    page.wait_for_function("() => deep('input[data-edit=smile]').value == 0")
+    page.locator("input.search").fill("lipst")
+    assert slider(page, "lipstick").is_visible() and not slider(page, "smile").is_visible()
+    page.locator("input.search").fill("zzz")
+    assert page.locator(".sliders .nothing").is_visible()
+
+
+def test_dragging_a_slider_is_one_thing_done(visit):
+    page = visit()
+    generate(page, 22)
+    box = slider(page, "smile").bounding_box()
+    middle = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + box["width"] * 0.44, middle)
+    page.mouse.down()
+    for part in (0.5, 0.55, 0.6, 0.65, 0.7):
+        page.mouse.move(box["x"] + box["width"] * part, middle)
+        page.wait_for_timeout(150)
+    page.mouse.up()
+    page.wait_for_timeout(300)
+    calm(page)
+    assert value(page, "smile") > 1
+    page.locator(".st-key-undo button").click()
+    page.wait_for_function("() => deep('input[data-edit=smile]').value == 0")
+    assert page.locator(".st-key-undo button").is_disabled()
+
+
+def test_what_is_no_photo_is_told_and_nothing_is_lost(visit, tmp_path):
+    page = visit()
+    generate(page, 23)
+    browsing.go(page, "Photo")
+    (tmp_path / "notes.png").write_bytes(b"these are notes")
+    page.locator('input[type="file"]').first.set_input_files(tmp_path / "notes.png")
+    page.get_by_text("notes.png is not a picture").wait_for()
+    browsing.go(page, "Edit")
+    step(page, "smile", 4)
+    assert value(page, "smile") == pytest.approx(0.4)
+
+
+def test_two_users_never_see_each_other(visit, picture):
+    one, other = visit(), visit()
+    one.locator('input[type="file"]').first.set_input_files(picture)
+    generate(other, 31)
+    one.locator(".viewer").wait_for()
+    step(one, "smile", 10)
+    other.wait_for_timeout(500)
+    assert value(other, "smile") == 0 and value(one, "smile") == pytest.approx(1.0)
+    mine, theirs = (page.locator("img.before").get_attribute("src") for page in (one, other))
+    assert mine != theirs
+    other.locator(".st-key-forget button").first.click()
+    other.get_by_text("Open a photo first").wait_for()
+    step(one, "smile", 2)
+    third = visit()
+    browsing.go(third, "Edit")
+    third.get_by_text("Open a photo first").wait_for()
+
+
+def test_a_painted_mask_limits_an_edit(visit):
+    page = visit()
+    generate(page, 32)
+    page.get_by_role("radio", name="brush").click()
+    marks = page.locator("canvas.marks")
+    marks.wait_for()
+    box = marks.bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.4, box["y"] + box["height"] * 0.68)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.6, box["y"] + box["height"] * 0.68, steps=6)
+    page.mouse.up()
+    page.locator("button.use").click()
+    page.wait_for_timeout(1500)
+    page.locator("input.search").fill("lipstick")
+    step(page, "lipstick", 12)
+    top = page.evaluate("""() => {
+        const canvas = document.createElement('canvas'); canvas.width = canvas.height = 64;
+        const pen = canvas.getContext('2d');
+        const read = (img) => { pen.drawImage(deep(img), 0, 0, 64, 64); return pen.getImageData(0, 0, 64, 24).data; };
+        const a = read('img.now'), b = read('img.before');
+        return Math.max(...a.map((v, i) => Math.abs(v - b[i]))); }""")
+    assert top <= 3  # above the mouth nothing moved, but for what JPEG does
+
+
+def test_points_are_dragged(visit):
+    page = visit()
+    generate(page, 11)
+    browsing.go(page, "Drag points")
+    marks = page.locator("canvas.marks")
+    marks.wait_for()
+    box = marks.bounding_box()
+    for x, y in ((0.43, 0.62), (0.41, 0.60)):
+        page.mouse.click(box["x"] + box["width"] * x, box["y"] + box["height"] * y)
+    before = page.locator("img.now").get_attribute("src")
+    page.locator("button.drag").click()
+    page.wait_for_function("old => deep('img.now').src !== old", arg=before)
+    assert not page.locator(".st-key-undo button").is_disabled()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_narrow_screen_holds_everything(visit, scheme):
+    page = visit(viewport={"width": 390, "height": 844}, color_scheme=scheme)
+    generate(page, 24)
+    step(page, "smile", 5)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.locator(".frame").bounding_box()["width"] > 300
+    slider(page, "smile").scroll_into_view_if_needed()
+    frame = page.locator(".frame").bounding_box()
+    assert frame["y"] + frame["height"] > 150  # the picture stays in sight while a slider is used
+
+
+def test_korean(visit):
+    page = visit("/?lang=ko")
+    generate(page, 25)
+    page.get_by_text("미소", exact=True).first.wait_for()
+    assert page.get_by_text("실행 취소").is_visible()
+
+
+def test_everything_that_can_be_used_has_a_name(visit):
+    page = visit()
+    generate(page, 26)
+    nameless = page.evaluate("""() => {
+        const all = [];
+        const walk = (root) => root.querySelectorAll('*').forEach(
+            (e) => { all.push(e); if (e.shadowRoot) walk(e.shadowRoot); });
+        walk(document.querySelector('[data-testid="stMain"]'));
+        return all.filter((e) => e.matches('button, input, select, textarea') && e.checkVisibility()
+            && !(e.innerText || '').trim() && !e.getAttribute('aria-label') && !e.getAttribute('aria-labelledby')
+            && !(e.labels && e.labels.length) && !e.title).map((e) => e.outerHTML.slice(0, 200)); }""")
+    assert not nameless
