@@ -26,8 +26,8 @@ STYLE = """
 @media (max-width: 640px) {  /* one column: the picture stays in sight, what the judges say comes last */
   .block-container { padding: 4rem 0.8rem 2rem; }
   .st-key-desk [data-testid="stColumn"], .st-key-desk [data-testid="stColumn"] > div { display: contents; }
-  .st-key-picture { position: sticky; top: 3.2rem; z-index: 5; }
-  .st-key-verdict { order: 9; }
+  [data-testid="stLayoutWrapper"]:has(> .st-key-picture) { position: sticky; top: 3.2rem; z-index: 5; }
+  [data-testid="stLayoutWrapper"]:has(> .st-key-verdict) { order: 9; }
 }
 </style>
 """

@@ -10,12 +10,15 @@ from ui.views import edit
 
 def show() -> None:
     if edit.ready():
+        page.working("drag", page.say("points.running"), done)
         dragging()
 
 
 @st.fragment
 def dragging() -> None:
     state = page.session()
+    if state.pop("dropped", False):
+        st.rerun()  # the whole page: progress is shown above
     if not edit.ready():
         return
     with st.container(key="desk"):
@@ -25,7 +28,6 @@ def dragging() -> None:
     with panel:
         st.caption(page.say("points.help"))
         edit.steps(state)
-        page.working("drag", page.say("points.running"), done)
         with st.container(key="verdict"):
             page.messages()
             edit.verdict(state)
@@ -38,6 +40,7 @@ def dropped() -> None:
     if points and state.job is None:
         with page.told():
             state.job = ("drag", state.studio.drag(points))
+            state.dropped = True
 
 
 def done(_) -> None:
