@@ -100,7 +100,8 @@ class SeparableConv(nn.Module):
         else:
             x = _convolve(x * style, self.depthwise, delta, padding=1, groups=x.shape[1])
         x = _convolve(x, self.pointwise[:, :, None, None], deltas.get(f"{name}.pointwise"), self.bias)
-        return F.leaky_relu(x + self.noise, 0.2, inplace=True)
+        x = x + self.noise if x.requires_grad else x.add_(self.noise)  # in place where nobody looks back
+        return F.leaky_relu(x, 0.2, inplace=True)
 
 
 class ToImage(nn.Module):

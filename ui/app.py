@@ -23,6 +23,8 @@ VIEWS = {"photo": photo.show, "edit": edit.show, "points": points.show, "mix": m
 STYLE = """
 <style>
 .block-container { padding-top: 4rem; max-width: 88rem; }
+[data-testid="stStatusWidget"] { display: none; }  /* its animation takes cores from what is being waited for */
+[data-stale="true"] { opacity: 1 !important; transition: none !important; }
 @media (max-width: 640px) {  /* one column: the picture stays in sight, what the judges say comes last */
   .block-container { padding: 4rem 0.8rem 2rem; }
   .st-key-desk [data-testid="stColumn"], .st-key-desk [data-testid="stColumn"] > div { display: contents; }

@@ -12,13 +12,18 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import cached_property
 from typing import Any, TypeVar
 
-from editing.session import load_catalogue, load_generator
+import torch
+
+from editing.batching.work import warm
+from editing.judges.judge import judge
+from editing.session import Editor, load_catalogue, load_generator, to_rgb
 from stylegan2 import quick
 from stylegan2.allocator import tune_allocator
-from stylegan2.errors import Cancelled
+from stylegan2.errors import Cancelled, WplusError
 
 T = TypeVar("T")
 WAITING, RUNNING, DONE, FAILED, CANCELLED = "waiting", "running", "done", "failed", "cancelled"
@@ -89,6 +94,21 @@ class Engine:
     @cached_property
     def quick(self) -> quick.Quick:
         return quick.load(self.generator)
+
+    def warm(self, progress: Callable[..., bool]) -> None:
+        """Slow work that loads what an edit needs, by doing one; a little at a time, so that nobody waits for it."""
+        for part in (lambda: self.generator, lambda: self.quick, lambda: self.catalogue, self._judge, self._invert):
+            progress(0, 0)
+            with suppress(WplusError):  # told when a photo is opened
+                part()
+
+    def _judge(self) -> None:
+        with torch.inference_mode():
+            mean = self.generator.synthesis(self.generator.w_avg.expand(1, self.generator.num_ws, -1))
+        judge(to_rgb(mean))
+
+    def _invert(self) -> None:
+        warm(Editor(self.generator, catalogue=self.catalogue), {"method": "hyper", "detector": "auto"})
 
     def run(self, work: Callable[[], T]) -> T:
         """Urgent work, done on the engine's thread before anything slow goes on; its result or its error."""

@@ -3,7 +3,7 @@
 What `editing.faces.paste` does with two renders and the photo, done with two quick pictures (`stylegan2.quick`) and the
 photo at half its size: E of the edited code, R of the unedited one, both without the inversion's residual.
 
-    P'(p) = (1 - n) P(p + m f) + m (E(p) - R(p + f)) + n (R(p + f) + b)        n = m (1 - c)
+    P'(p) = (1 - n) P(p + m f) + m (E(p) - R(p + m f)) + n (R(p + m f) + b)        n = m (1 - c)
 
 The mask m, the flow f, the certainty c and the broad colours b are found at `SMALL` pixels (`paste.outline`).  Nothing
 that is saved comes from here: `Editor.edit` draws the real thing a moment later.
@@ -29,7 +29,7 @@ from editing.types import Inversion, Step
 from stylegan2.engine import area_resize
 from stylegan2.quick import Quick
 
-SMALL = 128  # pixels at which motion is measured
+SMALL = 160  # pixels at which motion is measured
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,8 +98,8 @@ def pasted(begun: Look, edited: Tensor, region: np.ndarray | None) -> Tensor:
     maps = F.interpolate(maps, size=(size, size), mode="bilinear", align_corners=False)
     m, f, c, broad = maps[:, :1], maps[:, 1:3], maps[:, 3:4], 2 * maps[:, 4:]
     new = m * (1 - c)
-    moved = shifted(before, f)
-    return (1 - new) * shifted(photo, m * f) + m * (edited - moved) + new * (moved + broad)
+    there, moved = shifted(torch.cat([photo, before], 1), m * f).split(3, 1)
+    return (1 - new) * there + m * edited + (new - m) * moved + new * broad
 
 
 def shifted(picture: Tensor, f: Tensor) -> Tensor:

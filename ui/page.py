@@ -24,8 +24,10 @@ START = {"lang": "en", "view": "photo", "stamp": 0, "result": None, "job": None,
 
 @st.cache_resource(show_spinner=False)
 def engine() -> Engine:
-    """Shared by all users, and never changed by any."""
-    return Engine()
+    """Shared by all users, and never changed by any; it loads what the first photo will need at once."""
+    made = Engine()
+    made.start(made.warm)
+    return made
 
 
 @st.cache_resource(show_spinner=False)

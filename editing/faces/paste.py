@@ -26,6 +26,7 @@ from editing.faces.flow import blur, flow, resize, warp
 from editing.faces.photo import Photo
 
 _WORKING = 256  # size at which motion is measured
+_FEW = 2  # iterations a level where it is measured for a first look
 _RIM = 0.98  # the mask ends at this part of the way to the crop's border
 _AT_BORDER = 0.1  # `feather` of an edit with a region of its own, which may reach the crop's border
 _CHANGED = (0.6 / 255, 2.5 / 255)  # mean change of a neighbourhood: below the first nothing, above the second all
@@ -123,7 +124,7 @@ def outline(original: np.ndarray, edited: np.ndarray, reconstruction: np.ndarray
 
     quad, landmarks, region: as for `paste`; whole: the quad is the photo's border.
     """
-    f = flow(reconstruction, edited)
+    f = flow(reconstruction, edited, _FEW)
     mask = _mask(original, edited, reconstruction, f, quad, landmarks, region, 0.0 if whole else 0.2)
     moved = warp(reconstruction, f)
     certain = _certainty(edited - moved, f)

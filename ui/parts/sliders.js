@@ -7,7 +7,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const root = parentElement.querySelector(".sliders");
   const state = (root.state ??= { sent: 0, seen: -1, waiting: null, dragged: null, rows: new Map(), shape: "" });
   state.send = (change) => {
-    state.sent = Date.now();
+    document.wplusBusy = state.sent = Date.now(); // the picture waits with what takes longer
     state.number = (state.number ?? 0) + 1;
     setTriggerValue("change", { ...change, number: state.number });
   };

@@ -9,8 +9,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const state = (root.state ??= setUp(root, data));
   Object.assign(state, { data, tell: setTriggerValue });
 
-  state.now.src = data.now;
-  state.before.src = data.before;
+  if (state.now.src !== data.now) state.now.src = data.now;
+  if (state.before.src !== data.before) state.before.src = data.before;
   state.now.alt = data.words.after;
   state.before.alt = data.words.before;
   root.classList.toggle("rough", !data.final);
@@ -29,8 +29,10 @@ export default function ({ data, parentElement, setTriggerValue }) {
   drawPoints(state);
   state.show();
 
+  document.wplusBusy = 0;
   clearTimeout(state.timer);
-  if (!data.final) state.timer = setTimeout(() => state.tell("settled", data.stamp), CALM);
+  const settle = () => (document.wplusBusy ? null : state.tell("settled", data.stamp)); // news follow what makes it busy
+  if (!data.final) state.timer = setTimeout(settle, CALM);
 
   const keys = (event) => {
     const inField = event.composedPath().some((each) => /^(input|textarea)$/i.test(each.tagName ?? "") && each.type !== "range");

@@ -76,7 +76,7 @@ def viewer(state, tool: str | None, key: str = "viewer", **callbacks) -> None:
     else:
         with page.told():
             quick = studio.preview()
-            state.quick = page.url(quick)
+            state.quick = page.url(quick, 85)
             state.thumbs[studio.recipe.model_dump_json()] = page.url(page.smaller(quick, 96), 80)
         now = state.quick
         before = page.kept(("small", *place), lambda: page.url(page.smaller(studio.before(), 512)))
