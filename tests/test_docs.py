@@ -19,7 +19,9 @@ from editing.inversion import STRATEGIES
 from stylegan2.zoo_records import RECORDS
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+DOCUMENTS = sorted(
+    [ROOT / "README.md", ROOT / "README.ko.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+)
 PICTURES = (".webp", ".jpg", ".jpeg", ".png", ".gif", ".avif", ".svg")
 OURS = ("stylegan2", "encoders", "hyperstyle", "editing", "ui", "bench", "tests", "docs")
 EACH, TOGETHER = 300_000, 15_000_000
@@ -81,7 +83,12 @@ def called(line: str) -> tuple[str, ...]:
     """A documented command line -> module (and sub-command) to ask for help."""
     words = line.split()
     if words[0] == "wplus":
-        words = ["python", "-m", {"zoo": "stylegan2.zoo"}.get(words[1], f"editing.{words[1]}"), *words[2:]]
+        words = [
+            "python",
+            "-m",
+            {"zoo": "stylegan2.zoo", "ui": "ui.serve"}.get(words[1], f"editing.{words[1]}"),
+            *words[2:],
+        ]
     has_subcommand = words[2] in ("stylegan2.zoo", "editing.directions") and len(words) > 3
     return tuple(words[2 : 4 if has_subcommand else 3])
 

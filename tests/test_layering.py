@@ -67,6 +67,7 @@ COMMANDS = (
     ("editing.edit",),
     ("editing.batch",),
     ("editing.evaluate",),
+    ("ui.serve",),
 )
 
 

@@ -27,6 +27,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
     wipeMask(state);
   }
   drawPoints(state);
+  drawHistory(root.querySelector(".history"), data, setTriggerValue);
   state.show();
 
   document.wplusBusy = 0;
@@ -169,6 +170,24 @@ function drawPoints(state) {
     }
     dot(pen, x, y, "#e5484d");
   }
+}
+
+function drawHistory(bar, data, tell) {
+  const shape = JSON.stringify([data.line, data.at, data.words.step]);
+  if (bar.shape === shape) return;
+  bar.shape = shape;
+  bar.hidden = data.line.length < 2;
+  bar.replaceChildren(...data.line.map(([index, picture]) => {
+    const button = Object.assign(document.createElement("button"), { type: "button" });
+    const name = data.words.step.replace("{}", index);
+    button.setAttribute("aria-label", name);
+    button.setAttribute("aria-pressed", index === data.at);
+    button.title = name;
+    if (picture) button.append(Object.assign(document.createElement("img"), { src: picture, alt: "" }));
+    else button.textContent = index;
+    button.onclick = () => tell("went", index);
+    return button;
+  }));
 }
 
 function dot(pen, x, y, colour) {

@@ -44,17 +44,16 @@ def editing() -> None:
         return
     with st.container(key="desk"):
         picture, panel = st.columns([6, 5], gap="large")
-    with panel:
-        controls(state)
-    with picture:
+    with picture:  # first: what comes before it on the page is drawn before it, too
         with st.container(key="picture"):
             viewer(state, "brush" if state.region == "brush" else None)
         with st.container(key="verdict"):
             page.messages()
             verdict(state)
     with panel:
+        controls(state)
         sliders(state)
-        past(state)
+        versions(state)
 
 
 # --------------------------------------------------------------------------------------------- picture
@@ -77,15 +76,21 @@ def viewer(state, tool: str | None, key: str = "viewer", **callbacks) -> None:
         with page.told():
             quick = studio.preview()
             state.quick = page.url(quick, 85)
-            state.thumbs[studio.recipe.model_dump_json()] = page.url(page.smaller(quick, 96), 80)
+            state.thumbs[studio.recipe.model_dump_json()] = page.url(page.smaller(quick, 80), 80)
+            while len(state.thumbs) > 4 * THUMBS:
+                state.thumbs.pop(next(iter(state.thumbs)))
         now = state.quick
         before = page.kept(("small", *place), lambda: page.url(page.smaller(studio.before(), 512)))
     names = ("after", "before", "wipe", "difference", "hold", "erase", "clear", "use", "back", "drag")
     page.components()["viewer"](
         key=key,
         data={"now": now, "before": before, "final": final, "stamp": state.stamp, "tool": tool, "clear": state.points,
-              "words": {name: page.say(name) for name in names}},
-        on_settled_change=lambda: settled(key), on_key_change=lambda: pressed(key), on_mask_change=lambda: masked(key),
+              "words": {name: page.say(name) for name in names} | {"step": page.say("history.step", number="{}")},
+              "line": line(state), "at": len(studio.current.history.past)},
+        on_went_change=lambda: went(key),
+        on_settled_change=lambda: settled(key),
+        on_key_change=lambda: pressed(key),
+        on_mask_change=lambda: masked(key),
         **callbacks,
     )  # fmt: skip
 
@@ -279,33 +284,31 @@ def targeted(state, step: Step) -> str:
     return direction.judge if direction else ""
 
 
-def past(state) -> None:
-    """The last recipes as thumbnails, and versions with names."""
-    studio = state.studio
-    opened = studio.current
-    with st.expander(page.say("history")):
-        line = opened.history.line
-        shown = range(max(0, len(line) - THUMBS), len(line))
-        with st.container(horizontal=True):
-            for index in shown:
-                with st.container(width=104):
-                    thumb = state.thumbs.get(line[index].model_dump_json())
-                    if thumb:
-                        st.image(thumb, width=96)
-                    st.button(page.say("history.step", number=index), key=f"step-{index}", on_click=go, args=(index,),
-                              type="primary" if index == len(opened.history.past) else "secondary")  # fmt: skip
+def line(state) -> list[list]:
+    """The last recipes of the history: their place on it, and a small picture where one was drawn."""
+    recipes = state.studio.current.history.line
+    shown = range(max(0, len(recipes) - THUMBS), len(recipes))
+    return [[index, state.thumbs.get(recipes[index].model_dump_json(), "")] for index in shown]
+
+
+def went(key: str) -> None:
+    """To a place on the history that was clicked."""
+    state = st.session_state
+    index = (state.get(key) or {}).get("went")
+    if index is not None:
+        opened = state.studio.current
+        opened.history = opened.history.to(int(index))
+        page.changed()
+
+
+def versions(state) -> None:
+    """Recipes that were given a name."""
     with st.expander(page.say("versions")):
         name, keep = st.columns([3, 1], vertical_alignment="bottom")
         name.text_input(page.say("version.name"), key="version", max_chars=60)
         keep.button(page.say("version.keep"), on_click=keep_version, key="keep", width="stretch")
-        for label, recipe in opened.versions.items():
+        for label, recipe in state.studio.current.versions.items():
             st.button(label, key=f"version-{label}", on_click=use_version, args=(recipe,), width="stretch")
-
-
-def go(index: int) -> None:
-    opened = st.session_state.studio.current
-    opened.history = opened.history.to(index)
-    page.changed()
 
 
 def keep_version() -> None:
