@@ -17,7 +17,7 @@ import streamlit as st
 from ui import page, words
 from ui.views import batch, edit, mix, photo, points, save
 
-HERE, ANYWHERE = ("localhost", "127.0.0.1", "::1"), "WPLUS_UI_ANYWHERE"
+ANYWHERE = "WPLUS_UI_ANYWHERE"
 VIEWS = {"photo": photo.show, "edit": edit.show, "points": points.show, "mix": mix.show, "save": save.show,
          "batch": batch.show}  # fmt: skip
 STYLE = """
@@ -37,7 +37,7 @@ STYLE = """
 
 def main() -> None:
     st.set_page_config(page_title="wplus", page_icon="🙂", layout="wide")
-    if st.get_option("server.address") not in HERE and not os.environ.get(ANYWHERE):
+    if not page.alone() and not os.environ.get(ANYWHERE):
         st.error(
             f"This editor is for the person at this machine. Start it with: wplus ui ({ANYWHERE}=1 serves a network.)"
         )
@@ -85,8 +85,8 @@ def remember() -> None:
 def forget() -> None:
     """Every trace of a user's photos: what the studio holds, pictures, files that were made, and running work."""
     state = st.session_state
-    if state.job is not None:
-        state.job[1].cancel()
+    for job in state.jobs.values():
+        job.cancel()
     state.studio.forget()
     kept = ("lang", "asked", "studio", "uploads", "stamp")
     for name in [name for name in state if name not in kept]:

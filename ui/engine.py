@@ -78,6 +78,7 @@ class Engine:
     def __init__(self) -> None:
         tune_allocator()
         self._urgent: deque[tuple[Future, Callable[[], Any]]] = deque()
+        self._soon: deque[tuple[Future, Callable[[], Any]]] = deque()
         self._slow: deque[Job] = deque()
         self._news = threading.Condition()
         self._thread = threading.Thread(target=self._serve, name="wplus-engine", daemon=True)
@@ -110,13 +111,16 @@ class Engine:
     def _invert(self) -> None:
         warm(Editor(self.generator, catalogue=self.catalogue), {"method": "hyper", "detector": "auto"})
 
-    def run(self, work: Callable[[], T]) -> T:
-        """Urgent work, done on the engine's thread before anything slow goes on; its result or its error."""
+    def run(self, work: Callable[[], T], urgent: bool = True) -> T:
+        """Work done on the engine's thread before anything slow goes on; its result or its error.
+
+        urgent: False for what may wait until nobody waits for a picture.
+        """
         if threading.current_thread() is self._thread:
             return work()
         future: Future = Future()
         with self._news:
-            self._urgent.append((future, work))
+            (self._urgent if urgent else self._soon).append((future, work))
             self._news.notify()
         return future.result()
 
@@ -137,9 +141,10 @@ class Engine:
         """Do what is urgent now.  For the engine's own thread, between two steps of slow work."""
         while True:
             with self._news:
-                if not self._urgent:
+                waiting = self._urgent or self._soon
+                if not waiting:
                     return
-                future, work = self._urgent.popleft()
+                future, work = waiting.popleft()
             self._answer(future, work)
 
     def _answer(self, future: Future, work: Callable[[], Any]) -> None:
@@ -151,8 +156,8 @@ class Engine:
     def _serve(self) -> None:
         while True:
             with self._news:
-                self._news.wait_for(lambda: self._urgent or self._slow)
-                job = None if self._urgent else self._slow.popleft()
+                self._news.wait_for(lambda: self._urgent or self._soon or self._slow)
+                job = None if self._urgent or self._soon else self._slow.popleft()
             if job is None:
                 self.breathe()
             else:

@@ -14,10 +14,10 @@ from PIL import Image
 
 from stylegan2.errors import Cancelled, WeightsMissing, WplusError
 from ui import parts, words
-from ui.engine import CANCELLED, FAILED, WAITING, Engine
+from ui.engine import CANCELLED, FAILED, WAITING, Engine, Job
 from ui.studio import Studio
 
-START = {"lang": "en", "view": "photo", "stamp": 0, "result": None, "job": None, "uploads": 0, "problem": "",
+START = {"lang": "en", "view": "photo", "stamp": 0, "result": None, "jobs": {}, "uploads": 0, "problem": "",
          "news": "", "seen": "", "region": "everywhere", "brush": None, "points": 0, "pictures": {}, "thumbs": {},
          "files": {}}  # fmt: skip
 
@@ -33,6 +33,11 @@ def engine() -> Engine:
 @st.cache_resource(show_spinner=False)
 def components() -> dict:
     return {name: parts.mount(name) for name in ("sliders", "viewer", "faces")}
+
+
+def alone() -> bool:
+    """Is the page served to this machine only?"""
+    return st.get_option("server.address") in ("localhost", "127.0.0.1", "::1")
 
 
 def session() -> st.runtime.state.SessionStateProxy:
@@ -74,15 +79,23 @@ def told() -> Iterator[None]:
         st.session_state.problem = say("wrong", error=f"({type(error).__name__}: {error})")
 
 
+def begun(kind: str, job: Job) -> None:
+    """Slow work of a kind that `working` shows from now on; what was done of that kind before is stopped."""
+    jobs = st.session_state.jobs
+    if kind in jobs:
+        jobs[kind].cancel()
+    jobs[kind] = job
+
+
 @st.fragment(run_every=0.4)
 def working(kind: str, text: str, finish: Callable[[Any], None]) -> None:
     """Progress of this user's slow work of a kind, and a way to stop it; finish(result) once it is done."""
     state = st.session_state
-    if state.job is None or state.job[0] != kind:
+    job = state.jobs.get(kind)
+    if job is None:
         return
-    job = state.job[1]
     if job.over:
-        state.job = None
+        del state.jobs[kind]
         with told():
             if job.state == FAILED:
                 raise job.error

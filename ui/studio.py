@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from editing.faces.face import Face
 from editing.inversion import Budget
 from editing.judges import judge as judges
 from editing.judges import population
+from editing.steps import pin
 from editing.types import Edit, Inversion, Recipe, Step, generator_sha256, latent_step
 from stylegan2 import engine as seeds
 from stylegan2.errors import NoFaceFound, UsageError
@@ -77,6 +79,7 @@ class Studio:
         self.current: Opened | None = None
         self.masks: dict[str, np.ndarray] = {}
         self.waiting: Recipe | None = None  # a recipe that came without its photo
+        self.left_out = 0
         self._editor: session.Editor | None = None
         self._in_editor: tuple | None = None
 
@@ -266,16 +269,32 @@ class Studio:
     def restore(self, recipe: Recipe) -> Opened:
         """The photo of a recipe, which is here, with that recipe as its present."""
         opened = self.enter(self.opened[recipe.photo_sha256])
-        opened.face = next((step.face for step in recipe.steps), opened.face)
-        self.do(_portable(recipe))
+        opened.face = next((step.face for step in recipe.steps if step.face < len(opened.faces)), opened.face)
+        self.do(self.usable(recipe))
         return opened
 
     def adopt(self) -> None:
         """Use the recipe that waits on the photo that is open."""
         if self.waiting is not None:
-            steps = [step for step in self.waiting.steps if step.face < len(self._current().faces)]
-            self.do(Recipe(steps=tuple(steps)))
+            self.do(self.usable(self.waiting))
             self.waiting = None
+
+    def usable(self, recipe: Recipe) -> Recipe:
+        """The steps of a recipe from elsewhere that can be drawn here; `left_out` says how many cannot: of faces,
+        edits, versions of edits or painted masks that there are not."""
+        steps = []
+        for step in recipe.steps:
+            with suppress(UsageError):
+                pin(Recipe(steps=(step,)), self.engine.catalogue, self.masks)
+                steps += [step] if step.face < len(self._current().faces) else []
+        self.left_out = len(recipe.steps) - len(steps)
+        return Recipe(steps=tuple(steps))
+
+    def drawable(self) -> Recipe:
+        """The present recipe, less the steps of faces that have not been inverted."""
+        opened = self._current()
+        steps = tuple(step for step in self.recipe.steps if step.face in opened.chosen)
+        return self.recipe if len(steps) == len(self.recipe.steps) else Recipe(steps=steps)
 
     # ---------------------------------------------------------------------------------------- drawing
 
@@ -310,12 +329,13 @@ class Studio:
     def refine(self, lock: bool = False) -> Result:
         """Draw the present recipe as it will be saved, and judge it.  lock: with less of every edit, as long as the
         face is not recognised as the same person (`LOCKED`)."""
-        return self.engine.run(lambda: self._refined(lock))
+        return self.engine.run(lambda: self._refined(lock), urgent=False)
 
     def _refined(self, lock: bool) -> Result:
-        opened, recipe = self._current(), self.recipe
+        opened, recipe = self._current(), self.drawable()
+        asked = recipe
         for _ in range(4):
-            edit = self._in_hand().edit(recipe)
+            edit = self.in_hand().edit(recipe)
             crop = align.crop(edit.photo.rgb, self.inversion.quad, self.resolution)
             before, after = self._judged(opened), judges.judge(crop) if edit.changed else None
             if not edit.changed or before is None or after is None:
@@ -326,7 +346,7 @@ class Studio:
             recipe = _weaker(recipe, opened.face, 0.97 * LOCKED / distance)
         names, _, spread = population.arrays()
         moved = {n: (after.values[n] - before.values[n]) / s for n, s in zip(names, spread, strict=True)}
-        if recipe is not self.recipe:
+        if recipe is not asked:
             self.do(recipe, stroke="lock")
         return Result(edit, crop, distance, moved, recipe)
 
@@ -335,7 +355,7 @@ class Studio:
             opened.scores[opened.face] = judges.judge(self.before())
         return opened.scores[opened.face]
 
-    def _in_hand(self) -> session.Editor:
+    def in_hand(self) -> session.Editor:
         """An Editor that holds every inverted face of the photo; the reconstructions it keeps make edits quicker."""
         opened = self._current()
         held = (opened.photo.sha256, tuple(sorted(opened.chosen.items())))
@@ -351,7 +371,7 @@ class Studio:
         """The edited photo as a file in its own size, marked and with its recipe inside, and that recipe."""
 
         def work() -> tuple[bytes, Recipe]:
-            edit = self._in_hand().edit(self.recipe)
+            edit = self.in_hand().edit(self.drawable())
             return provenance.encode(edit.photo, suffix, edit.recipe, edit.changed), edit.recipe
 
         return self.engine.run(work)
@@ -372,11 +392,6 @@ def told(moved: dict[str, float], targets: Iterable[str]) -> list[tuple[str, flo
 def _same_edit(a: Step, b: Step) -> bool:
     names = a.parameters.get("name"), b.parameters.get("name")
     return (a.op, a.face, a.region, names[0]) == (b.op, b.face, b.region, names[1])
-
-
-def _portable(recipe: Recipe) -> Recipe:
-    """The steps alone: what they were applied to is known again when they are drawn."""
-    return Recipe(steps=recipe.steps)
 
 
 def _weaker(recipe: Recipe, face: int, factor: float) -> Recipe:

@@ -47,9 +47,10 @@ def upload(app, data, name):
 def finish(app, seconds=120):
     """Until the slow work is done, as the page's own timer would see it."""
     until = time.monotonic() + seconds
-    while "job" in app.session_state and app.session_state["job"] is not None:
+    while app.session_state["jobs"]:
         assert time.monotonic() < until
-        app.session_state["job"][1].wait(seconds)
+        for job in app.session_state["jobs"].values():
+            job.wait(seconds)
         app.run()
     return sound(app)
 
@@ -187,7 +188,7 @@ def test_a_strip_is_drawn_and_can_be_stopped(page):
     app.button(key="sheet-make").click()
     app.session_state["files"].pop("sheet")
     app.run()
-    app.session_state["job"][1].cancel()
+    app.session_state["jobs"]["sheet"].cancel()
     app = finish(app)
     assert "sheet" not in app.session_state["files"]
 

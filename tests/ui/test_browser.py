@@ -68,7 +68,7 @@ def step(page, name, presses, key="ArrowRight"):
     before = page.locator("img.now").get_attribute("src")
     for _ in range(presses):
         slider(page, name).press(key)
-    page.wait_for_function("old => deep('img.now').src !== old", arg=before)
+    page.wait_for_function("old => ![undefined, old].includes(deep('img.now')?.src)", arg=before)
     calm(page)
 
 
@@ -100,9 +100,9 @@ def test_from_upload_to_export_and_back(visit, picture, tmp_path):
 
     step(page, "smile", 3)
     page.keyboard.press("Control+z")
-    page.wait_for_function("() => deep('input[data-edit=smile]').value == 1.2")
+    page.wait_for_function("() => deep('input[data-edit=smile]')?.value == 1.2")
     page.keyboard.press("Control+Shift+Z")
-    page.wait_for_function("() => deep('input[data-edit=smile]').value == 1.5")
+    page.wait_for_function("() => deep('input[data-edit=smile]')?.value == 1.5")
     calm(page)
 
     browsing.go(page, "Save")
@@ -118,7 +118,7 @@ def test_from_upload_to_export_and_back(visit, picture, tmp_path):
 
     browsing.go(page, "Edit")
     page.locator(".st-key-reset button").click()
-    page.wait_for_function("() => deep('input[data-edit=smile]').value == 0")
+    page.wait_for_function("() => deep('input[data-edit=smile]')?.value == 0")
     browsing.go(page, "Photo")
     page.locator('input[type="file"]').first.set_input_files(edited)
     page.wait_for_function("() => deep('input[data-edit=smile]')?.value == 1.5")
@@ -130,7 +130,7 @@ def test_a_slider_is_reset_by_a_double_click_and_search_finds_edits(visit):
     generate(page, 21)
     step(page, "smile", 5)
     slider(page, "smile").dblclick()
-    page.wait_for_function("() => deep('input[data-edit=smile]').value == 0")
+    page.wait_for_function("() => deep('input[data-edit=smile]')?.value == 0")
     page.locator("input.search").fill("lipst")
     assert slider(page, "lipstick").is_visible() and not slider(page, "smile").is_visible()
     page.locator("input.search").fill("zzz")
@@ -152,7 +152,7 @@ def test_dragging_a_slider_is_one_thing_done(visit):
     calm(page)
     assert value(page, "smile") > 1
     page.locator(".st-key-undo button").click()
-    page.wait_for_function("() => deep('input[data-edit=smile]').value == 0")
+    page.wait_for_function("() => deep('input[data-edit=smile]')?.value == 0")
     assert page.locator(".st-key-undo button").is_disabled()
 
 
@@ -224,8 +224,8 @@ def test_points_are_dragged(visit):
         page.mouse.click(box["x"] + box["width"] * x, box["y"] + box["height"] * y)
     before = page.locator(".pointing img.now").get_attribute("src")
     page.locator(".pointing button.drag").click()
-    page.wait_for_function("old => deep('.pointing img.now').src !== old", arg=before)
-    assert not page.locator(".st-key-undo button").first.is_disabled()
+    page.wait_for_function("old => ![undefined, old].includes(deep('.pointing img.now')?.src)", arg=before)
+    page.wait_for_function("() => !document.querySelector('.st-key-undo button').disabled")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

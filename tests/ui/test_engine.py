@@ -86,3 +86,17 @@ def test_two_askers_get_their_own_answers(engine):
     for thread in threads:
         thread.join(10)
     assert answers == {i: i * i for i in range(20)}
+
+
+def test_what_may_wait_comes_after_what_is_urgent(engine):
+    gate, order = threading.Event(), []
+    threads = [threading.Thread(target=lambda: engine.run(gate.wait))]
+    threads += [threading.Thread(target=lambda: engine.run(lambda: order.append("soon"), urgent=False))]
+    threads += [threading.Thread(target=lambda: engine.run(lambda: order.append("urgent")))]
+    for thread in threads:
+        thread.start()
+        threading.Event().wait(0.1)
+    gate.set()
+    for thread in threads:
+        thread.join(10)
+    assert order == ["urgent", "soon"]

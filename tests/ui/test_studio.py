@@ -160,6 +160,29 @@ def test_a_recipe_without_its_photo_waits_for_it(studio, inverted, face_file, en
     assert other.waiting is None and other.steps()[0].strength == 1.5
 
 
+def test_what_cannot_be_drawn_here_is_left_out_of_a_recipe_from_elsewhere(studio, inverted, face_file, engine):
+    inverted(studio)
+    studio.set({"smile": 1.5})
+    studio.set({"lipstick": 1.0}, studio.paint(np.ones((64, 64), np.float32)))
+    data, recipe = studio.export(".png")
+    other = Studio(engine)
+    inverted(other)
+    other.open(data, "edited.png")
+    assert [step.parameters["name"] for step in other.steps()] == ["smile"] and other.left_out == 1
+    strange = (
+        recipe.steps[0].model_copy(update={"direction_sha256": "0" * 64}),
+        latent_step("no_such_edit", 1.0),
+        latent_step("smile", 1.0, face=7),
+    )
+    assert not other.usable(Recipe(steps=strange)).steps and other.left_out == 3
+
+
+def test_steps_of_a_face_that_was_not_found_do_not_stop_the_others(studio, inverted):
+    inverted(studio)
+    studio.do(Recipe(steps=(latent_step("smile", 1.5), latent_step("smile", 1.0, face=1))))
+    assert studio.refine().edit.changed and len(studio.export()[1].steps) == 1
+
+
 def test_points_are_dragged_and_stay_in_the_recipe(studio, inverted, monkeypatch):
     from editing import dragging
 

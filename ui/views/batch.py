@@ -36,8 +36,8 @@ def show() -> None:
                                key=f"many-{state.uploads}")  # fmt: skip
     method = right.selectbox(page.say("method"), [m for m in METHODS if m != "hyper+tune"], key="batch-method",
                              format_func=lambda name: page.say(f"method.{name}"), index=1)  # fmt: skip
-    folder = left.text_input(page.say("batch.folder"), key="folder")
-    busy = state.job is not None or recipe is None
+    folder = left.text_input(page.say("batch.folder"), key="folder") if page.alone() else ""
+    busy = "batch" in state.jobs or recipe is None
     if st.button(page.say("batch.start"), key="batch", type="primary", disabled=busy or not (files or folder)):
         begin(state, files, folder, method, recipe)
         st.rerun()
@@ -72,7 +72,7 @@ def begin(state, files, folder: str, method: str, recipe: Recipe) -> None:
             work = partial(edit_files, engine, [(f.name, f.getvalue()) for f in files], method, recipe, masks)
         state.files.pop("batch", None)
         state.uploads += 1
-        state.job = ("batch", engine.start(work))
+        page.begun("batch", engine.start(work))
 
 
 def edit_files(engine, files: list[tuple[str, bytes]], method: str, recipe: Recipe, masks, tell) -> dict:

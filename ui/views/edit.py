@@ -79,8 +79,8 @@ def viewer(state, tool: str | None, key: str = "viewer", **callbacks) -> None:
             state.thumbs[studio.recipe.model_dump_json()] = page.url(page.smaller(quick, 80), 80)
             while len(state.thumbs) > 4 * THUMBS:
                 state.thumbs.pop(next(iter(state.thumbs)))
-        now = state.quick
         before = page.kept(("small", *place), lambda: page.url(page.smaller(studio.before(), 512)))
+        now = state.get("quick", before)
     names = ("after", "before", "wipe", "difference", "hold", "erase", "clear", "use", "back", "drag")
     page.components()["viewer"](
         key=key,

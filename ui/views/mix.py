@@ -40,12 +40,12 @@ def mixed() -> None:
         amount = st.slider(page.say("mix.row"), 1, 15, mixing.COLOURS, key="mix-row", help=page.say("mix.row.help"))
     else:
         amount = st.slider(page.say("mix.amount"), 0.0, 1.0, 0.5, 0.05, key="mix-amount")
-    if st.button(page.say("mix.do"), key="mix", type="primary", disabled=file is None or state.job is not None):
+    if st.button(page.say("mix.do"), key="mix", type="primary", disabled=file is None or "mix" in state.jobs):
         data, name, studio = file.getvalue(), file.name, state.studio
         with page.told():
             other = photos.decode(data, photo.Path(name))
             face = detect.choose(detect.find_faces(other.rgb), 0, name)
-            state.job = ("mix", page.engine().start(lambda tell: mix_with(studio, other, face, kind, amount, tell)))
+            page.begun("mix", page.engine().start(lambda tell: mix_with(studio, other, face, kind, amount, tell)))
         st.rerun()
     page.working("mix", page.say("inverting"), lambda picture: state.files.update(mix=picture))
     if "mix" in state.files:
@@ -80,9 +80,9 @@ def moves() -> None:
     number = int(seed.number_input(page.say("explore.seed"), 0, 10**6, 0, key="explore-seed"))
     chosen = space.segmented_control("space", list(SPACES), key="explore-space", default="sefa", required=True,
                                      format_func=str.upper, label_visibility="collapsed")  # fmt: skip
-    if st.button(page.say("explore.do"), key="explore", disabled=state.job is not None):
+    if st.button(page.say("explore.do"), key="explore", disabled="explore" in state.jobs):
         inversion = studio.inversion
-        state.job = ("explore", page.engine().start(lambda tell: sheet(studio, inversion, chosen, number, tell)))
+        page.begun("explore", page.engine().start(lambda tell: sheet(studio, inversion, chosen, number, tell)))
         st.rerun()
     page.working("explore", page.say("sheet.drawing"), lambda found: state.files.update(explore=found))
     if "explore" in state.files:

@@ -60,13 +60,15 @@ def begin() -> None:
         if job is None:
             arrive()
         else:
-            state.job = ("invert", job)
+            page.begun("invert", job)
 
 
 def arrive() -> None:
     """The face is found: on to editing it."""
     state = st.session_state
     state.result, state.goto = None, "edit"
+    if state.studio.left_out:
+        state.news, state.studio.left_out = page.say("left.out", count=state.studio.left_out), 0
     page.changed()
     if state.studio.waiting is not None and not state.studio.waiting.photo_sha256:  # from a link
         state.studio.adopt()
@@ -99,7 +101,7 @@ def chosen() -> None:
         on_pick_change=pick,
     )  # fmt: skip
     del picked
-    if state.job is not None:
+    if "invert" in state.jobs:
         page.working("invert", page.say("inverting"), lambda _: arrive())
         return
     if opened.aligned:
@@ -121,8 +123,7 @@ def pick() -> None:
     if index is not None and state.studio.current and 0 <= int(index) < len(state.studio.current.faces):
         state.studio.current.face = int(index)
         page.changed()
-        if state.job is None:
-            begin()
+        begin()
 
 
 def scores() -> None:

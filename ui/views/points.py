@@ -37,9 +37,9 @@ def dropped() -> None:
     """Pairs of points came from the picture."""
     state = st.session_state
     points = (state.get("points-viewer") or {}).get("points")
-    if points and state.job is None:
+    if points and "drag" not in state.jobs:
         with page.told():
-            state.job = ("drag", state.studio.drag(points))
+            page.begun("drag", state.studio.drag(points))
             state.dropped = True
 
 

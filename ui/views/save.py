@@ -65,9 +65,9 @@ def sheets() -> None:
     if kind == "grid":
         down = columns[1].selectbox(page.say("sheet.second"), [n for n in names if n != across], key="down",
                                     format_func=lambda n: page.name_of("edit", n))  # fmt: skip
-    if st.button(page.say("sheet.make"), key="sheet-make", disabled=state.job is not None):
+    if st.button(page.say("sheet.make"), key="sheet-make", disabled="sheet" in state.jobs):
         recipe, face, wanted = studio.recipe, studio.current.face, [name for name in (across, down) if name]
-        state.job = ("sheet", page.engine().start(lambda tell: drawn(studio, recipe, face, kind, wanted, tell)))
+        page.begun("sheet", page.engine().start(lambda tell: drawn(studio, recipe, face, kind, wanted, tell)))
         st.rerun()
     page.working("sheet", page.say("sheet.drawing"), lambda file: state.files.update(sheet=file))
     if "sheet" in state.files:
@@ -98,7 +98,7 @@ def drawn(studio, recipe, face: int, kind: str, names: list[str], tell) -> tuple
     for name in names:
         low, high = studio.engine.catalogue[name].safe_range or (-2.0, 2.0)
         ranges.append(Range(name, tuple(round(float(value), 3) for value in np.linspace(low, high, count))))
-    plan, editor = Plan(recipe, (), face, True), studio._in_hand()
+    plan, editor = Plan(recipe, (), face, True), studio.in_hand()
     watched = Watched(editor, count ** len(names), tell)
     stem = f"{Path(studio.current.photo.name).stem}.{kind}-{'-'.join(names)}"
     if kind == "film":
