@@ -93,8 +93,10 @@ class Studio:
         if len(data) > MAX_BYTES:
             raise UsageError(f"{name} is larger than {MAX_BYTES >> 20} MB: make it smaller first.")
         photo = photos.decode(data, Path(name), MAX_PIXELS)
-        text = provenance.recipe_text(photo)
-        recipe = Recipe.from_json(text) if text else None
+        recipe = None
+        with suppress(UsageError):  # a damaged recipe is none; the picture is one all the same
+            text = provenance.recipe_text(photo)
+            recipe = Recipe.from_json(text) if text else None
         if recipe is not None and recipe.photo_sha256 in self.opened:
             return self.restore(recipe)
         opened = self._seen(photo)

@@ -193,6 +193,21 @@ def test_a_strip_is_drawn_and_can_be_stopped(page):
     assert "sheet" not in app.session_state["files"]
 
 
+@pytest.mark.parametrize("kind, ending", [("grid", ".grid-smile-mouth_open.png"), ("film", ".film-smile.mp4")])
+def test_grids_and_films(page, monkeypatch, kind, ending):
+    from ui.views import save
+
+    monkeypatch.setattr(save, "CELLS", 2)
+    monkeypatch.setattr(save, "FRAMES", 2)
+    app = page()
+    app.button(key="generate").click()
+    app.run()
+    studio = app.session_state["studio"]
+    names = ["smile", "mouth_open"] if kind == "grid" else ["smile"]
+    name, data = save.drawn(studio, studio.recipe, 0, kind, names, lambda *_: True)
+    assert name.endswith(ending) and len(data) > 5000
+
+
 def test_many_photos_and_a_broken_one(page, face_file):
     from editing.types import Recipe, latent_step
     from ui.views import batch

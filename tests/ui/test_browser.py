@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from editing import provenance
 from editing.faces import photo as photos
@@ -123,6 +124,21 @@ def test_from_upload_to_export_and_back(visit, picture, tmp_path):
     page.locator('input[type="file"]').first.set_input_files(edited)
     page.wait_for_function("() => deep('input[data-edit=smile]')?.value == 1.5")
     assert unedited.startswith("data:image/jpeg")
+
+
+def test_a_face_of_several_is_chosen(visit, tmp_path, generated):
+    both = np.full((560, 1060, 3), 128, np.uint8)
+    for place, seed in ((20, 3), (540, 9)):
+        face = Image.fromarray(generated(seed)).resize((500, 500), Image.Resampling.LANCZOS)
+        both[30:530, place : place + 500] = np.asarray(face)
+    photos.save(photos.from_rgb(both), tmp_path / "two.png")
+    page = visit()
+    page.locator('input[type="file"]').first.set_input_files(tmp_path / "two.png")
+    page.get_by_text("2 faces were found").wait_for()
+    page.locator(".faces button").nth(1).click()
+    page.locator(".viewer").wait_for()
+    step(page, "smile", 12)
+    page.get_by_text("What else changed").wait_for()
 
 
 def test_a_slider_is_reset_by_a_double_click_and_search_finds_edits(visit):

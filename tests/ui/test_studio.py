@@ -1,5 +1,7 @@
 """One user's work, from bytes to bytes, with the real generator."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -158,6 +160,12 @@ def test_a_recipe_without_its_photo_waits_for_it(studio, inverted, face_file, en
     assert other.waiting is not None and not other.steps()
     other.open(face_file(), "face.png")
     assert other.waiting is None and other.steps()[0].strength == 1.5
+
+
+def test_a_picture_with_a_damaged_recipe_is_a_photo_all_the_same(studio, face_file):
+    photo = photos.decode(face_file(), Path("face.png"))
+    data = photos.encode(photo, ".png", text={provenance.TEXT_KEY: '{"steps": 5'})
+    assert studio.open(data, "strange.png").faces and studio.waiting is None
 
 
 def test_what_cannot_be_drawn_here_is_left_out_of_a_recipe_from_elsewhere(studio, inverted, face_file, engine):
