@@ -241,7 +241,7 @@ def test_points_are_dragged(visit):
     before = page.locator(".pointing img.now").get_attribute("src")
     page.locator(".pointing button.drag").click()
     page.wait_for_function("old => ![undefined, old].includes(deep('.pointing img.now')?.src)", arg=before)
-    page.wait_for_function("() => !document.querySelector('.st-key-undo button').disabled")
+    page.wait_for_function("() => document.querySelector('.st-key-undo button')?.disabled === false")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
