@@ -48,18 +48,6 @@ def memory(pid: int) -> float:
     return float("nan")
 
 
-def generate(page, seed: int) -> None:
-    page.locator(".st-key-seed input").fill(str(seed))
-    page.locator(".st-key-seed input").press("Enter")
-    page.wait_for_timeout(800)
-    page.locator(".st-key-generate button").click()
-    page.locator(".viewer").wait_for()
-
-
-def calm(page) -> None:
-    page.locator(".viewer:not(.rough)").wait_for()
-
-
 def fingerprint(page) -> str:
     return hashlib.sha256(page.locator("img.before").get_attribute("src").encode()).hexdigest()[:12]
 
@@ -69,14 +57,14 @@ def one_user(browser, address: str, photo: Path, releases: int) -> None:
     page = browsing.user(browser, strangers)
     page.goto(address)
     page.locator('input[type="file"]').first.wait_for(state="attached")
-    generate(page, 1)  # everything is loaded
+    browsing.generate(page, 1)  # everything is loaded
     page.locator(".st-key-view").get_by_role("radio", name="Photo", exact=True).click()
     page.locator('input[type="file"]').first.set_input_files(photo)
     begun = time.perf_counter()
     page.locator('.viewer[data-mode="after"]').wait_for(state="detached")
     page.locator(".viewer").wait_for()
     print(f"photo dropped to first picture (hyper): {time.perf_counter() - begun:.1f} s")
-    calm(page)
+    browsing.calm(page)
     times, random = [], np.random.default_rng(0)
     for number in range(releases):
         value = 0.2 + 0.1 * random.integers(0, 10) + (number // len(EDITS)) % 2  # never the one before
@@ -93,8 +81,8 @@ def many_users(browser, address: str, pid: int, users: int, minutes: float) -> N
     for seed, page in enumerate(pages):
         page.goto(address)
         page.locator('input[type="file"]').first.wait_for(state="attached")
-        generate(page, 100 + seed)
-        calm(page)
+        browsing.generate(page, 100 + seed)
+        browsing.calm(page)
     known, times, held, random = [fingerprint(page) for page in pages], [], [memory(pid)], np.random.default_rng(1)
     print(f"{users} users, {len(set(known))} faces, {held[0]:.0f} MB", flush=True)
     until, crossed, turn = time.monotonic() + 60 * minutes, 0, 0
@@ -106,7 +94,7 @@ def many_users(browser, address: str, pid: int, users: int, minutes: float) -> N
         pages[0].wait_for_timeout(500)
         if turn % 10 == 9:  # everybody rests until the real pictures are there
             for page in pages:
-                calm(page)
+                browsing.calm(page)
             crossed += sum(fingerprint(page) != name for page, name in zip(pages, known, strict=True))
             held.append(memory(pid))
         turn += 1
@@ -123,10 +111,10 @@ def portrait(browser, address: str, path: Path) -> None:
     page = browsing.user(browser, [], viewport={"width": 1440, "height": 960}, color_scheme="light")
     page.goto(address)
     page.locator('input[type="file"]').first.wait_for(state="attached")
-    generate(page, 12)
+    browsing.generate(page, 12)
     for name, value in (("brows_up", 0.6), ("smile", 1.8)):
         release(page, name, value)
-        calm(page)
+        browsing.calm(page)
     page.locator('[data-mode="wiped"]').click()
     page.wait_for_timeout(800)
     Image.open(io.BytesIO(page.screenshot())).convert("RGB").save(path, "WEBP", quality=82)

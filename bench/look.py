@@ -21,6 +21,7 @@ from editing.types import latent_step
 from stylegan2.engine import area_resize
 from ui.engine import Engine
 from ui.look import draw, look
+from ui.studio import Studio
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
@@ -68,6 +69,14 @@ def main() -> None:
     enough, worst = np.mean(np.array(figures) >= 30), "; ".join(f"{name} {f:.1f}" for f, name in sorted(rows)[:4])
     print(f"{len(figures)} pictures: median {middle:.1f} dB, 5% below {low:.1f}, {enough:.0%} at least 30 dB")
     print(f"worst: {worst}")
+    studio = Studio(engine)
+    studio.open(path.read_bytes(), path.name)
+    for method in ("encoder", "hyper"):
+        took = timed(lambda method=method: (studio.current.inversions.clear(), studio.invert(method).wait()), 3)
+        first = timed(lambda: (studio.current.looks.clear(), studio.preview()), 3)
+        print(f"{method}: inverted in {took:.2f} s, the first picture {first:.2f} s after that")
+    studio.set({name: strength})
+    print(f"the real picture, judged: {timed(studio.refine, 3):.2f} s")
     print(f"a quick picture {quick_time:.3f} s, a render {render_time:.3f}, the edited photo {edit_time:.3f}, "
           f"with {torch.get_num_threads()} threads")  # fmt: skip
 

@@ -93,3 +93,18 @@ def user(browser, strangers: list[str], **options):
 def go(page, name: str) -> None:
     """To a view, by the name on its button."""
     page.locator(".st-key-view").get_by_role("radio", name=name, exact=True).click()
+
+
+def generate(page, seed: int) -> None:
+    """A generated face, ready to be edited."""
+    field = page.locator(".st-key-seed input")
+    field.fill(str(seed))
+    field.press("Enter")
+    page.wait_for_timeout(500)
+    page.locator(".st-key-generate button").click()
+    page.locator(".viewer").wait_for()
+
+
+def calm(page) -> None:
+    """Until the real picture is there."""
+    page.locator(".viewer:not(.rough)").wait_for()

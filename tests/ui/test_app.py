@@ -9,6 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from editing.faces import photo as photos
 from ui import words
+from ui.presets import PRESETS
 
 APP = Path(__file__).parents[2] / "ui" / "app.py"
 EN = lambda key, **values: words.say("en", key, **values)  # noqa: E731
@@ -116,18 +117,31 @@ def test_a_photo_without_a_face_says_so(page):
     assert "No face" in errors(upload(page(), grey, "wall.png"))[0]
 
 
-def test_presets_and_regions(page):
+def test_a_preset_is_set_in_the_region_that_is_chosen(page):
     app = page()
     app.button(key="generate").click()
     app = sound(app.run())
-    app.session_state["region"] = "mouth"
-    app.session_state["preset"] = "smile"
-    from ui.views import edit
-
-    studio = app.session_state["studio"]
-    studio.set({"smile": 2.0}, "mouth")
+    app.pills(key="region").set_value("mouth")
     app = sound(app.run())
-    assert studio.steps()[0].region == "mouth" and edit.PLACES[0] == "everywhere"
+    app.pills(key="preset").set_value(EN("preset.smile"))
+    app = sound(app.run())
+    steps = app.session_state["studio"].steps()
+    assert [(s.parameters["name"], s.strength, s.region) for s in steps] == [
+        ("smile", PRESETS["smile"]["smile"], "mouth")
+    ]
+
+
+def test_the_switch_for_the_disentangled_form_is_one_thing_done(page):
+    app = page()
+    app.button(key="generate").click()
+    app = sound(app.run())
+    studio = app.session_state["studio"]
+    studio.set({"smile": 1.0, "saturation": 1.0, "tint": 1.0})
+    app.toggle(key="clean").set_value(True)
+    app = sound(app.run())
+    assert [bool(s.parameters.get("disentangle")) for s in studio.steps()] == [True, True, False]
+    studio.undo()
+    assert not any(s.parameters.get("disentangle") for s in studio.steps())
 
 
 def test_korean(page):

@@ -10,6 +10,7 @@ from editing import provenance
 from editing.faces import photo as photos
 from editing.types import Recipe
 from tests.ui import browsing
+from tests.ui.browsing import calm, generate
 
 pytest.importorskip("playwright")
 pytestmark = pytest.mark.skipif(browsing.chromium() is None, reason="there is no Chromium here")
@@ -52,14 +53,6 @@ def picture(tmp_path, face_file):
     return path
 
 
-def generate(page, seed):
-    page.locator(".st-key-seed input").fill(str(seed))
-    page.locator(".st-key-seed input").press("Enter")
-    page.wait_for_timeout(500)
-    page.locator(".st-key-generate button").click()
-    page.locator(".viewer").wait_for()
-
-
 def slider(page, name):
     return page.locator(f'input[data-edit="{name}"]')
 
@@ -71,10 +64,6 @@ def step(page, name, presses, key="ArrowRight"):
         slider(page, name).press(key)
     page.wait_for_function("old => ![undefined, old].includes(deep('img.now')?.src)", arg=before)
     calm(page)
-
-
-def calm(page):
-    page.locator(".viewer:not(.rough)").wait_for()
 
 
 def value(page, name):

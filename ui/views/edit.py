@@ -234,7 +234,9 @@ def again() -> None:
     with page.told():
         for step in studio.steps():
             if step.op == "latent":
-                studio.set({step.parameters["name"]: step.strength}, step.region, disentangle=state.clean)
+                studio.set({step.parameters["name"]: step.strength}, step.region, disentangle=state.clean,
+                           stroke=f"clean {state.get('stroke', 0)}")  # fmt: skip
+        state.stroke = state.get("stroke", 0) + 1
         page.changed()
 
 
@@ -339,7 +341,8 @@ def share(state) -> None:
 
 
 def from_link(text: str) -> None:
-    """The edits of an address wait for the first face.  UsageError for a name or number that is none."""
+    """The edits of an address wait for the first face; names that there are not are left out.  UsageError for a number
+    that is none."""
     studio, steps = st.session_state.studio, []
     for part in filter(None, text.split(",")[:64]):
         name, _, value = part.rstrip("~").partition(":")

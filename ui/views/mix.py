@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import streamlit as st
 
@@ -11,6 +13,7 @@ from editing.directions.catalogue import Catalogue
 from editing.faces import align, detect
 from editing.faces import photo as photos
 from ui import page
+from ui.studio import MAX_PIXELS
 from ui.views import edit, photo
 
 MOVES, SPACES = 8, {"sefa": (0, 8), "pca": (0, 16)}
@@ -43,7 +46,7 @@ def mixed() -> None:
     if st.button(page.say("mix.do"), key="mix", type="primary", disabled=file is None or "mix" in state.jobs):
         data, name, studio = file.getvalue(), file.name, state.studio
         with page.told():
-            other = photos.decode(data, photo.Path(name))
+            other = photos.decode(data, Path(name), MAX_PIXELS)
             face = detect.choose(detect.find_faces(other.rgb), 0, name)
             page.begun("mix", page.engine().start(lambda tell: mix_with(studio, other, face, kind, amount, tell)))
         st.rerun()
@@ -66,6 +69,7 @@ def mix_with(studio, other: photos.Photo, face, kind: str, amount: float, tell) 
     how = mixing.style_mix if kind == "style" else mixing.interpolate
     result = how(generator, studio.inversion, style, amount)
     editor.set_inversion(result)
+    editor.masks = dict(studio.masks)
     edited = editor.edit(Recipe(steps=tuple(s.model_copy(update={"face": 0}) for s in studio.steps())))
     rgb = session.to_rgb(edited.crop)
     return rgb, provenance.encode(photos.from_rgb(rgb), ".png", edited.recipe)
@@ -96,7 +100,6 @@ def moves() -> None:
 def sheet(studio, inversion, space: str, seed: int, tell) -> list[tuple[str, np.ndarray, bytes]]:
     """Random moves: the name, a small picture, and a file of directions that `--directions` takes."""
     import tempfile
-    from pathlib import Path
 
     from editing.directions import files
 

@@ -95,12 +95,11 @@ def chosen() -> None:
         for left, top, right, bottom in (face.box for face in opened.faces)
     ]  # fmt: skip
     picture = page.kept(("photo", opened.photo.sha256), lambda: page.url(page.smaller(opened.photo.rgb, 1024)))
-    picked = page.components()["faces"](
+    page.components()["faces"](
         key="faces", data={"photo": picture, "boxes": boxes, "chosen": opened.face,
                            "words": {"photo": page.say("photo"), "face": page.say("face")}},
         on_pick_change=pick,
     )  # fmt: skip
-    del picked
     if "invert" in state.jobs:
         page.working("invert", page.say("inverting"), lambda _: arrive())
         return
