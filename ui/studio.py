@@ -57,6 +57,7 @@ class Opened:
     history: History = History()
     versions: dict[str, Recipe] = field(default_factory=dict)
     drags: dict[str, torch.Tensor] = field(default_factory=dict)
+    crops: dict[int, np.ndarray] = field(default_factory=dict)  # cutting takes a second where the photo is narrow
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,9 @@ class Studio:
 
         def work(progress) -> Inversion:
             editor = session.Editor(self.engine.generator, catalogue=self.engine.catalogue)
-            crop = session.to_tensor(align.crop(photo.rgb, quad, self.engine.generator.resolution))
+            if face not in opened.crops:
+                opened.crops[face] = align.crop(photo.rgb, quad, self.resolution)
+            crop = session.to_tensor(opened.crops[face])
             budget = None if seconds is None else Budget(seconds=seconds)
             inversion = editor.set_photo(photo, face=face, method=method, budget=budget, callback=progress,
                                          target=session.Target(quad, landmarks, crop))  # fmt: skip
@@ -317,7 +320,7 @@ class Studio:
         if inversion is None:
             raise UsageError("This face has not been inverted yet.")
         if opened.face not in opened.looks:
-            crop = session.to_tensor(align.crop(opened.photo.rgb, inversion.quad, self.resolution))
+            crop = session.to_tensor(self.before())
             whole = bool(np.allclose(inversion.quad, align.border(opened.photo.rgb)))
             opened.looks[opened.face] = looks.look(self.engine.quick, inversion, crop, whole)
         return opened.looks[opened.face]
@@ -325,8 +328,10 @@ class Studio:
     def before(self) -> np.ndarray:
         """The unedited crop (R, R, 3) uint8 of the chosen face."""
         opened = self._current()
-        quad = self.inversion.quad if self.inversion else opened.faces[opened.face].quad
-        return align.crop(opened.photo.rgb, quad, self.resolution)
+        if opened.face not in opened.crops:
+            quad = self.inversion.quad if self.inversion else opened.faces[opened.face].quad
+            opened.crops[opened.face] = align.crop(opened.photo.rgb, quad, self.resolution)
+        return opened.crops[opened.face]
 
     def refine(self, lock: bool = False) -> Result:
         """Draw the present recipe as it will be saved, and judge it.  lock: with less of every edit, as long as the

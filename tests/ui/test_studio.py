@@ -7,6 +7,7 @@ import pytest
 
 from editing import edit as command_line
 from editing import provenance
+from editing.faces import align
 from editing.faces import photo as photos
 from editing.types import Inversion, Recipe, latent_step
 from stylegan2.errors import NoFaceFound, PhotoError, UsageError
@@ -40,6 +41,8 @@ def test_a_face_is_inverted_once_and_is_there_again_at_once(studio, face_file):
     studio.generated(1)
     studio.open(face_file(), "again.png")
     assert studio.inversion is found and studio.invert("encoder") is None
+    quad = studio.current.faces[0].quad
+    assert np.array_equal(studio.before(), align.crop(studio.current.photo.rgb, quad, 1024))
 
 
 def test_an_inversion_that_is_cancelled_leaves_nothing(studio, face_file):
