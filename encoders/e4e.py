@@ -19,7 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from encoders.irse import IRSE50, REDUCTION
-from stylegan2.networks import Dense, broadcast
+from stylegan2.layers import Dense
+from stylegan2.networks import broadcast
 
 MIDDLE_ROW, FINE_ROW = 3, 7  # rows 0-2 are read from 16x16 features, 3-6 from 32x32, all others from 64x64
 LEAK = 0.01  # slope of the heads' LeakyReLU, not StyleGAN's 0.2

@@ -26,7 +26,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stylegan2.generator import Delta, Layer
-from stylegan2.networks import Dense, StyleGAN2Config, SynthesisNetwork, describe_layers
+from stylegan2.layers import Dense
+from stylegan2.networks import StyleGAN2Config, SynthesisNetwork, describe_layers
 
 INPUT_SIZE = 256
 TAPS = 9  # of a 3x3 kernel

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stylegan2.networks import Dense
+from stylegan2.layers import Dense
 from stylegan2.ops import bias_act, resample_padding, setup_fir, upfirdn2d
 
 

@@ -119,6 +119,14 @@ def check_deltas(deltas: Deltas | None, layers: Mapping[str, Layer]) -> Deltas:
     return deltas or {}
 
 
+@dataclass(frozen=True)
+class Low:
+    """16-bit numbers from this resolution on, where most of the time goes; see `Runner`."""
+
+    dtype: torch.dtype
+    resolution: int
+
+
 def truncate(w: Tensor, w_avg: Tensor, psi: float) -> Tensor:
     """Truncation trick in W (StyleGAN, arXiv 1812.04948, app. B): w_avg + psi (w - w_avg)."""
     return w_avg + psi * (w - w_avg)

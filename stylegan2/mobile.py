@@ -18,27 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stylegan2.errors import CheckpointError
-from stylegan2.generator import Delta, Deltas, Features, Layer, Style, check_deltas, edit_stage
+from stylegan2.generator import Delta, Deltas, Features, Layer, Low, Style, check_deltas, edit_stage
+from stylegan2.ops import finish, inverse_haar
 
 RESOLUTIONS = (4, 8, 16, 32, 64, 128, 256, 512)
 STAGES = tuple(f"b{resolution}" for resolution in RESOLUTIONS)
-
-
-def inverse_haar(x: Tensor, gain: Tensor | float = 1.0) -> Tensor:
-    """Channels to space: gain * x (B, 4C, H, W) -> (B, C, 2H, 2W), orthonormal.
-
-    Channels are band-major: C of the low band LL, then C each of the details LH, HL, HH.  Every
-    output pixel is half the signed sum of its four bands.  Written for channels_last memory, where
-    a pixel's channels lie together and every step below is one contiguous pass.
-    """
-    batch, channels, height, width = x.shape
-    bands = (x * (gain * 0.5)).permute(0, 2, 3, 1).reshape(batch, height, width, 4, channels // 4)
-    low, lh, hl, hh = bands.unbind(3)
-    low_plus, low_minus, high_plus, high_minus = low + lh, low - lh, hl + hh, hl - hh
-    top = torch.stack((low_plus + high_plus, low_plus - high_plus), 3)
-    bottom = torch.stack((low_minus + high_minus, low_minus - high_minus), 3)
-    pixels = torch.stack((top, bottom), 2)  # (B, H, 2, W, 2, C)
-    return pixels.view(batch, 2 * height, 2 * width, channels // 4).permute(0, 3, 1, 2)
 
 
 class Modulation(nn.Module):
@@ -61,7 +45,7 @@ class Upsample(nn.Module):
         self.modulation = Modulation(channels, w_dim)
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        return inverse_haar(x, self.modulation(w))
+        return inverse_haar(x, self.modulation(w).to(x.dtype))
 
 
 class Stem(nn.Module):
@@ -75,9 +59,9 @@ class Stem(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor, w: Tensor, deltas: Deltas, name: str) -> Tensor:
-        x = x * self.modulation(w)  # (B, C, 4, 4)
+        x = x * self.modulation(w).to(x.dtype)  # (B, C, 4, 4)
         x = _convolve(x, self.weight, deltas.get(name), padding=1)
-        return F.leaky_relu(x + self.noise + self.bias[:, None, None], 0.2)
+        return finish(x, None, self.noise, self.bias, gain=1.0, inplace=True)
 
 
 class SeparableConv(nn.Module):
@@ -96,12 +80,11 @@ class SeparableConv(nn.Module):
         delta = deltas.get(f"{name}.depthwise")
         if x.shape[0] == 1:  # one image: the gain rides on the kernel for free
             kernel = self.depthwise if delta is None else _offset(self.depthwise, delta, 1)[0]
-            x = F.conv2d(x, kernel * style.view(-1, 1, 1, 1), padding=1, groups=x.shape[1])
+            x = F.conv2d(x, (kernel * style.view(-1, 1, 1, 1)).to(x.dtype), padding=1, groups=x.shape[1])
         else:
-            x = _convolve(x * style, self.depthwise, delta, padding=1, groups=x.shape[1])
+            x = _convolve(x * style.to(x.dtype), self.depthwise, delta, padding=1, groups=x.shape[1])
         x = _convolve(x, self.pointwise[:, :, None, None], deltas.get(f"{name}.pointwise"), self.bias)
-        x = x + self.noise if x.requires_grad else x.add_(self.noise)  # in place where nobody looks back
-        return F.leaky_relu(x, 0.2, inplace=True)
+        return finish(x, None, self.noise, gain=1.0, inplace=True)
 
 
 class ToImage(nn.Module):
@@ -114,9 +97,9 @@ class ToImage(nn.Module):
         self.bias = nn.Parameter(torch.zeros(12))
 
     def forward(self, x: Tensor, w: Tensor, deltas: Deltas, name: str) -> Tensor:
-        x = x * self.modulation(w)
+        x = x * self.modulation(w).to(x.dtype)
         x = _convolve(x, self.weight[:, :, None, None], deltas.get(name), self.bias)
-        return inverse_haar(x)
+        return inverse_haar(x).to(w.dtype)
 
 
 class Block(nn.Module):
@@ -150,11 +133,12 @@ def _convolve(
     The weight is already demodulated and stays as the delta leaves it: here, unlike in StyleGAN2, a
     delta changes a filter's gain as well as its shape.
     """
+    bias = None if bias is None else bias.to(x.dtype)
     if delta is None:
-        return F.conv2d(x, weight, bias, padding=padding, groups=groups)
+        return F.conv2d(x, weight.to(x.dtype), bias, padding=padding, groups=groups)
     stored = weight[:, :, 0, 0] if weight.shape[-1] == 1 else weight  # deltas have the stored shape
     weights = _offset(stored, delta, x.shape[0])  # (B or 1, out, in[, k, k])
-    weights = weights.reshape(*weights.shape[:3], *weight.shape[2:])
+    weights = weights.reshape(*weights.shape[:3], *weight.shape[2:]).to(x.dtype)
     if weights.shape[0] == 1:
         return F.conv2d(x, weights[0], bias, padding=padding, groups=groups)
     batch, channels, height, width = x.shape
@@ -190,6 +174,7 @@ class MobileStyleGAN(nn.Module):
             Block(channels[i - 1], channels[i], 2 ** (i + 2), w_dim, i == last) for i in range(1, last + 1)
         )
         self.layers: Mapping[str, Layer] = dict(_layers(self))
+        self.low: Low | None = None
         self.eval().requires_grad_(False)
 
     @property
@@ -277,6 +262,8 @@ class MobileStyleGAN(nn.Module):
         return self.synthesis(ws, deltas, until=stage), draw
 
     def _block(self, index: int, x: Tensor, ws: Tensor, deltas: Deltas) -> Tensor:
+        if self.low and RESOLUTIONS[index + 1] >= self.low.resolution:
+            x = x.to(self.low.dtype)
         return self.blocks[index](x, ws[:, 2 * index + 1], ws[:, 2 * index + 2], deltas, f"layers.{index}")
 
     def _image(self, x: Tensor, ws: Tensor, deltas: Deltas) -> Tensor:

@@ -3,30 +3,24 @@
     z --mapping (normalise, 8 fully connected layers)--> w --broadcast, truncate, mix--> ws
     ws --synthesis (constant 4x4, then two modulated convolutions a resolution)--> image
 
-Section 2.2 of the paper: a style s = affine(w) scales the input channels of a convolution
-(modulation, eq. 1) and the result is divided by its expected standard deviation (demodulation,
-eq. 3).  Scaling the weights or scaling activations before and after one shared convolution is the
-same arithmetic; the second is quicker for a batch, so weights are expanded per image only where
-weight offsets (`Delta`) differ from image to image.  Offsets go onto the stored weight, before
-modulation and demodulation (HyperStyle, arXiv 2111.15666 eq. 5).  Every output resolution adds to a
-skip RGB image (section 4.1, figure 7b).  Images are float, about [-1, 1], not clamped, NCHW, RGB.
+The layers are in `layers`.  Every output resolution adds to a skip RGB image (section 4.1, figure
+7b).  Images are float, about [-1, 1], not clamped, NCHW, RGB.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import log2, sqrt
 from types import MappingProxyType
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stylegan2.generator import Delta, Deltas, FeatureEdit, Features, Layer, Style, check_deltas, edit_stage, truncate
-from stylegan2.ops import bias_act, resample_padding, setup_fir, upfirdn2d
+from stylegan2.generator import Deltas, FeatureEdit, Features, Layer, Low, Style, check_deltas, edit_stage, truncate
+from stylegan2.layers import Block, Dense, Rng, split_rng
+from stylegan2.ops import resample_padding, setup_fir, upfirdn2d
 
-Rng = torch.Generator | Sequence[torch.Generator]
 NOISE_MODES = ("const", "none", "random")
 
 
@@ -91,20 +85,6 @@ def mix_styles(coarse: Tensor, fine: Tensor, crossover: int) -> Tensor:
     return torch.cat([coarse[:, :crossover], fine[:, crossover:]], dim=1)
 
 
-class Dense(nn.Module):
-    """Fully connected layer with equalised learning rate: x (weight lr_mul / sqrt(in))^T + bias lr_mul."""
-
-    def __init__(self, inputs: int, outputs: int, act: str = "linear", lr_mul: float = 1.0, bias: float = 0.0) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(outputs, inputs) / lr_mul)
-        self.bias = nn.Parameter(torch.full((outputs,), bias / lr_mul))
-        self.act, self.lr_mul = act, lr_mul
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.linear(x, self.weight * (self.lr_mul / sqrt(self.weight.shape[1])))
-        return bias_act(x, self.bias * self.lr_mul, act=self.act)
-
-
 class MappingNetwork(nn.Module):
     """z (B, z_dim) -> w (B, w_dim), not truncated."""
 
@@ -121,113 +101,6 @@ class MappingNetwork(nn.Module):
         return w
 
 
-# ---- convolutions
-
-
-def modulated_conv2d(
-    x: Tensor, weight: Tensor, style: Tensor, *, delta: Delta | None = None, demodulate: bool = True, up: bool = False
-) -> Tensor:
-    """x (B, I, H, W), weight (O, I, k, k), style (B, I), delta for B or 1 images -> (B, O, H', W').
-
-    H' = H, or 2H + 1 with `up` (a stride-2 transposed convolution, which a filter has to follow).
-    """
-    batch, channels, height, width = x.shape
-    gain = 1 / sqrt(weight[0].numel())
-    weight = delta.apply(weight) if delta is not None else weight.unsqueeze(0)  # (1 or B, O, I, k, k)
-    copies, outputs, _, size, _ = weight.shape
-    if copies not in (1, batch):
-        raise ValueError(f"a delta for {copies} images does not fit a batch of {batch}")
-    style = style * gain
-    x = x * style.to(x.dtype)[:, :, None, None]
-    if copies > 1:  # one convolution in B groups
-        x = x.reshape(1, batch * channels, height, width)
-    if up:
-        kernel = weight.transpose(1, 2).reshape(copies * channels, outputs, size, size)
-        x = F.conv_transpose2d(x, kernel.to(x.dtype), stride=2, groups=copies)
-    else:
-        kernel = weight.reshape(copies * outputs, channels, size, size)
-        x = F.conv2d(x, kernel.to(x.dtype), padding=size // 2, groups=copies)
-    x = x.reshape(batch, outputs, *x.shape[2:])
-    if demodulate:
-        precise = torch.promote_types(weight.dtype, torch.float32)  # squares overflow float16
-        energy = weight.to(precise).square().sum(dim=(3, 4))  # (1 or B, O, I)
-        norm = torch.rsqrt((energy @ style.to(precise).square().unsqueeze(2)).squeeze(2) + 1e-8)  # (B, O)
-        x = x * norm.to(x.dtype)[:, :, None, None]
-    return x
-
-
-def draw_noise(size: int, batch: int, rng: Rng, like: Tensor) -> Tensor:
-    """One noise map (B, 1, size, size), image i from its own generator, whatever the batch.
-
-    A single generator gives one seed an image, in order; `split_rng` does that once for all layers.
-    """
-    maps = [torch.randn(size, size, generator=g, device=g.device) for g in split_rng(rng, batch)]
-    return torch.stack(maps).unsqueeze(1).to(like)
-
-
-def split_rng(rng: Rng, batch: int) -> list[torch.Generator]:
-    """A generator for each image: those given, or new ones seeded from the single one given."""
-    if isinstance(rng, torch.Generator):
-        seeds = [int(torch.randint(2**62, (), generator=rng, device=rng.device)) for _ in range(batch)]
-        return [torch.Generator(rng.device).manual_seed(seed) for seed in seeds]
-    if len(rng) != batch:
-        raise ValueError(f"{len(rng)} random generators for {batch} images")
-    return list(rng)
-
-
-class StyledConv(nn.Module):
-    """Modulated 3x3 convolution, filter when up-sampling, noise, bias, leaky ReLU."""
-
-    def __init__(self, inputs: int, outputs: int, size: int, config: StyleGAN2Config, up: bool) -> None:
-        super().__init__()
-        self.affine = Dense(config.w_dim, inputs, bias=1.0)
-        self.weight = nn.Parameter(torch.randn(outputs, inputs, 3, 3))
-        self.bias = nn.Parameter(torch.zeros(outputs))
-        self.noise_strength = nn.Parameter(torch.zeros(()))
-        self.register_buffer("noise_const", torch.randn(size, size))
-        self.size, self.up, self.clamp = size, up, config.conv_clamp
-
-    def forward(self, x: Tensor, w: Tensor, fir: Tensor, delta: Delta | None, noise: str, rng: Rng | None) -> Tensor:
-        x = modulated_conv2d(x, self.weight, self.affine(w), delta=delta, up=self.up)
-        if self.up:  # (B, O, 2H + 1, 2W + 1) -> (B, O, 2H, 2W)
-            before, after, *_ = resample_padding(fir, up=2)
-            x = upfirdn2d(x, fir, padding=(before - 1, after, before - 1, after), gain=4)
-        if noise == "const":
-            x = x + (self.noise_const * self.noise_strength).to(x.dtype)
-        elif noise == "random":
-            x = x + draw_noise(self.size, x.shape[0], rng, x) * self.noise_strength.to(x.dtype)
-        return bias_act(x, self.bias, act="lrelu", clamp=self.clamp)
-
-
-class ToRGB(nn.Module):
-    """Modulated 1x1 convolution to three channels, without demodulation."""
-
-    def __init__(self, inputs: int, config: StyleGAN2Config) -> None:
-        super().__init__()
-        self.affine = Dense(config.w_dim, inputs, bias=1.0)
-        self.weight = nn.Parameter(torch.randn(3, inputs, 1, 1))
-        self.bias = nn.Parameter(torch.zeros(3))
-        self.clamp = config.conv_clamp
-
-    def forward(self, x: Tensor, w: Tensor, delta: Delta | None) -> Tensor:
-        x = modulated_conv2d(x, self.weight, self.affine(w), delta=delta, demodulate=False)
-        return bias_act(x, self.bias, clamp=self.clamp)
-
-
-class Block(nn.Module):
-    """One resolution: conv0 (up-sampling; absent at 4x4), conv1, to_rgb."""
-
-    def __init__(self, resolution: int, config: StyleGAN2Config) -> None:
-        super().__init__()
-        width = config.channels(resolution)
-        if resolution == 4:
-            self.const = nn.Parameter(torch.randn(width, 4, 4))
-        else:
-            self.conv0 = StyledConv(config.channels(resolution // 2), width, resolution, config, up=True)
-        self.conv1 = StyledConv(width, width, resolution, config, up=False)
-        self.to_rgb = ToRGB(width, config)
-
-
 # ---- networks
 
 
@@ -240,6 +113,7 @@ class SynthesisNetwork(nn.Module):
         for resolution in config.resolutions:
             self.add_module(f"b{resolution}", Block(resolution, config))
         self.register_buffer("fir", setup_fir(config.fir), persistent=False)
+        self.low: Low | None = None
 
     @property
     def layers(self) -> Mapping[str, Layer]:
@@ -301,9 +175,10 @@ class SynthesisNetwork(nn.Module):
     ) -> Tensor:
         """The convolutions of one block: x (B, C, r/2, r/2), None for the first -> (B, C', r, r)."""
         stage, block, row = f"b{resolution}", getattr(self, f"b{resolution}"), 2 * int(log2(resolution)) - 4
-        if resolution == 4:
-            x = block.const.expand(ws.shape[0], -1, -1, -1)  # (B, C, 4, 4)
-        else:
+        x = block.const.expand(ws.shape[0], -1, -1, -1) if resolution == 4 else x  # (B, C, 4, 4)
+        if self.low and resolution >= self.low.resolution:
+            x = x.to(self.low.dtype)
+        if resolution > 4:
             delta = deltas.get(f"{stage}.conv0")
             x = block.conv0(x, ws[:, row - 1], self.fir, delta, noise_mode, rng)
         return block.conv1(x, ws[:, row], self.fir, deltas.get(f"{stage}.conv1"), noise_mode, rng)
@@ -312,6 +187,8 @@ class SynthesisNetwork(nn.Module):
         """The skip image (B, 3, r, r): that of the block before, up-sampled, and what this one adds."""
         stage, block, row = f"b{resolution}", getattr(self, f"b{resolution}"), 2 * int(log2(resolution)) - 3
         y = block.to_rgb(x, ws[:, row], deltas.get(f"{stage}.to_rgb"))
+        if self.low:
+            y = y.to(ws.dtype)  # the skip image stays in full precision
         if rgb is None:
             return y
         return y + upfirdn2d(rgb, self.fir, up=2, padding=resample_padding(self.fir, up=2), gain=4)

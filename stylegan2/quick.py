@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from stylegan2 import w_statistics, weights
 from stylegan2.generator import Generator
-from stylegan2.mobile import STAGES, Modulation, SeparableConv, inverse_haar
+from stylegan2.mobile import STAGES, Modulation, SeparableConv
+from stylegan2.ops import inverse_haar
 
 ROWS = 3  # of the code, the last ones: those that the last block reads
 WIDTH = 48  # channels of the convolution

@@ -36,6 +36,7 @@ from stylegan2.zoo_records import RECORDS, Member, Record, Wheel
 FETCH = "python -m stylegan2.zoo fetch"
 LOCK, SCRATCH = ".wplus-fetch.lock", ".wplus-tmp-"
 REFERENCE = "reference"  # folder beside the weights: what was measured once of generated faces, and can be again
+KERNELS = "ops"  # builds of stylegan2.ops
 Progress = Callable[[str, int, int], None]  # (what, bytes done, bytes in all)
 
 
@@ -334,7 +335,7 @@ def size() -> int:
 
 def _owned() -> list[Path]:
     known = [place for wanted in RECORDS.values() for place in (weights_dir() / wanted.filename, _stamp_path(wanted))]
-    known += [weights_dir() / LOCK, *weights_dir().glob(f"{SCRATCH}*"), home() / REFERENCE]
+    known += [weights_dir() / LOCK, *weights_dir().glob(f"{SCRATCH}*"), home() / REFERENCE, home() / KERNELS]
     return [place for place in known if place.exists()]
 
 

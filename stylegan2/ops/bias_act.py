@@ -58,20 +58,26 @@ def bias_act(
     dim: the axis the bias runs along (may be negative).  act: a key of ACTIVATIONS.  alpha: slope of
     lrelu.  gain: None takes the activation's own.  clamp: None or a bound c >= 0, result in [-c, c].
     """
+    alpha, gain = settings(x, b, dim, act, alpha, gain, clamp)
+    if b is not None:
+        shape = [1] * x.ndim
+        shape[dim] = -1
+        x = x + b.to(x.dtype).reshape(shape)
+    x = ACTIVATIONS[act].function(x, alpha)
+    if gain != 1:
+        x = x * gain
+    return x if clamp is None else x.clamp(-clamp, clamp)
+
+
+def settings(
+    x: Tensor, b: Tensor | None, dim: int, act: str, alpha: float | None, gain: float | None, clamp: float | None
+) -> tuple[float, float]:
+    """alpha and gain as they hold for this call.  ValueError if the arguments do not fit each other."""
     if act not in ACTIVATIONS:
         raise ValueError(f"unknown activation {act!r}; there are {', '.join(ACTIVATIONS)}")
     if clamp is not None and clamp < 0:
         raise ValueError(f"clamp must not be negative, got {clamp}")
+    if b is not None and (b.ndim != 1 or b.shape[0] != x.shape[dim]):
+        raise ValueError(f"bias of shape {tuple(b.shape)} does not fit axis {dim} of {tuple(x.shape)}")
     spec = ACTIVATIONS[act]
-    alpha = spec.alpha if alpha is None else alpha
-    gain = spec.gain if gain is None else gain
-    if b is not None:
-        if b.ndim != 1 or b.shape[0] != x.shape[dim]:
-            raise ValueError(f"bias of shape {tuple(b.shape)} does not fit axis {dim} of {tuple(x.shape)}")
-        shape = [1] * x.ndim
-        shape[dim] = -1
-        x = x + b.to(x.dtype).reshape(shape)
-    x = spec.function(x, alpha)
-    if gain != 1:
-        x = x * gain
-    return x if clamp is None else x.clamp(-clamp, clamp)
+    return spec.alpha if alpha is None else alpha, spec.gain if gain is None else gain

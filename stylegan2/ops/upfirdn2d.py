@@ -79,10 +79,8 @@ def upfirdn2d(
     flip: False convolves (the filter is mirrored against the picture), True correlates.  gain
     multiplies the result (up*up keeps the brightness of an up-sampled picture).
     """
-    if x.ndim != 4:
-        raise ValueError(f"upfirdn2d takes (B, C, H, W), got shape {tuple(x.shape)}")
-    up_x, up_y = pair(up, "up")
-    down_x, down_y = pair(down, "down")
+    checked(x, fir, up, down, padding)
+    (up_x, up_y), (down_x, down_y) = pair(up, "up"), pair(down, "down")
     batch, channels, height, width = x.shape
     if up_x > 1 or up_y > 1:
         x = x.reshape(batch, channels, height, 1, width, 1)
@@ -91,14 +89,11 @@ def upfirdn2d(
     left, right, top, bottom = borders(padding)
     fir = x.new_ones(1, 1) if fir is None else fir.to(x.dtype)
     separable = fir.ndim == 1
-    taps_y, taps_x = fir.shape[-1] if separable else fir.shape[0], fir.shape[-1]
-    if x.shape[2] + top + bottom < taps_y or x.shape[3] + left + right < taps_x:
-        raise ValueError(
-            f"a picture of {x.shape[2]}x{x.shape[3]} (up-sampled) with padding {(left, right, top, bottom)} "
-            f"is smaller than the {taps_y}x{taps_x} filter"
-        )
-    if min(left, right, top, bottom) < 0 or left != right or top != bottom:
-        x = F.pad(x, (left, right, top, bottom))
+    sides = (left, right, top, bottom)
+    if min(sides) < 0 or left != right or top != bottom:
+        x = F.pad(x, [max(side, 0) for side in sides])
+        if min(sides) < 0:  # afterwards: a crop may reach into what was padded on the other side
+            x = F.pad(x, [min(side, 0) for side in sides])
         left = top = 0
     if not flip:
         fir = fir.flip(tuple(range(fir.ndim)))
@@ -112,12 +107,32 @@ def upfirdn2d(
     return F.conv2d(x, kernel, stride=(down_y, down_x), padding=(top, left), groups=channels)
 
 
+def checked(x: Tensor, fir: Tensor | None, up: PerAxis, down: PerAxis, padding: PerAxis) -> None:
+    """ValueError if the arguments of `upfirdn2d` do not fit each other."""
+    if x.ndim != 4:
+        raise ValueError(f"upfirdn2d takes (B, C, H, W), got shape {tuple(x.shape)}")
+    (up_x, up_y), _ = pair(up, "up"), pair(down, "down")
+    left, right, top, bottom = borders(padding)
+    taps_y, taps_x = (1, 1) if fir is None else sizes(fir)
+    height, width = x.shape[2] * up_y, x.shape[3] * up_x
+    if height + top + bottom < taps_y or width + left + right < taps_x:
+        raise ValueError(
+            f"a picture of {height}x{width} (up-sampled) with padding {(left, right, top, bottom)} "
+            f"is smaller than the {taps_y}x{taps_x} filter"
+        )
+
+
+def sizes(fir: Tensor) -> tuple[int, int]:
+    """Taps along y and x of a filter (kh, kw) or (k,)."""
+    return fir.shape[0], fir.shape[-1]
+
+
 def resample_padding(fir: Tensor, up: int = 1, down: int = 1, extra: int = 0) -> tuple[int, int, int, int]:
     """Borders that keep the picture centred when it is up- or down-sampled by a factor.
 
     extra: pixels that a valid 3x3 convolution before or after will eat on each side.
     """
-    taps_y, taps_x = fir.shape[-1] if fir.ndim == 1 else fir.shape[0], fir.shape[-1]
+    taps_y, taps_x = sizes(fir)
 
     def sides(taps: int) -> tuple[int, int]:
         before = (taps + up - 1) // 2 if up > 1 else (taps - down + 1) // 2

@@ -7,7 +7,8 @@ from encoders.checkpoints import LoadedEncoder
 from encoders.e4e import EncoderConfig, WEncoder
 from hyperstyle.networks import HyperStyleConfig, SharedWeights
 from stylegan2.checkpoints import rosinality
-from stylegan2.networks import Dense, StyleGAN2, StyleGAN2Config
+from stylegan2.layers import Dense
+from stylegan2.networks import StyleGAN2, StyleGAN2Config
 from stylegan2.ops import setup_fir
 
 # 8 channels up to 16 pixels, 4 at 32: three layers share the hyper-head, one goes from 8 to 4 channels, one from 4 to 4

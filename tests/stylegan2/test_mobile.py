@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from stylegan2.checkpoints.native import fingerprint
 from stylegan2.errors import CheckpointError
 from stylegan2.generator import Delta, FeatureEdit, Generator
-from stylegan2.mobile import MobileStyleGAN, inverse_haar
+from stylegan2.mobile import MobileStyleGAN
+from stylegan2.ops import inverse_haar
 
 CONV, DEPTHWISE, POINTWISE, LATE, IMAGE = LAYERS = (
     "conv1",

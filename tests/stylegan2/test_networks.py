@@ -10,7 +10,8 @@ import torch.nn.functional as F
 
 from stylegan2.discriminator import Discriminator, DiscriminatorConfig, minibatch_stddev
 from stylegan2.generator import Delta, FeatureEdit, Generator
-from stylegan2.networks import StyleGAN2, StyleGAN2Config, broadcast, mix_styles, modulated_conv2d, truncate_rows
+from stylegan2.layers import modulated_conv2d
+from stylegan2.networks import StyleGAN2, StyleGAN2Config, broadcast, mix_styles, truncate_rows
 
 
 def rng(seed=0):
@@ -128,7 +129,8 @@ def modulated_by_definition(x, weight, style, demodulate=True, up=False):
 def test_scaled_activations_are_scaled_weights(demodulate, up):
     x, weight, style = draw(3, 4, 6, 6), draw(5, 4, 3, 3, seed=1), draw(3, 4, seed=2) + 1
     expected = modulated_by_definition(x, weight, style, demodulate, up)
-    actual = modulated_conv2d(x, weight, style, demodulate=demodulate, up=up)
+    actual, scale = modulated_conv2d(x, weight, style, demodulate=demodulate, up=up)
+    actual = actual * scale[:, :, None, None] if demodulate else actual
     torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
 
 

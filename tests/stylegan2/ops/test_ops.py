@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from stylegan2.ops import Operator, bias_act, resample_padding, setup_fir, upfirdn2d
+from stylegan2.ops import Operator, bias_act, library, resample_padding, setup_fir, upfirdn2d
 
 ACTS = {
     "linear": (lambda x: x, 1),
@@ -141,21 +141,23 @@ def test_filters_keep_brightness_and_place():
     torch.testing.assert_close(up[0, 0, 8, 4:12], (torch.arange(4.0, 12.0) - 0.5) / 2)
 
 
-def test_registered_implementation_takes_over_and_may_decline():
-    def reference(x):
-        return x + 1
-
-    op, x = Operator(reference), torch.zeros(1)
+def test_a_compiled_implementation_takes_over_where_there_is_a_library_and_may_decline():
+    op = Operator(lambda x: x + 1, lambda x: NotImplemented if x.dtype == torch.float64 else x + 2)
+    x = torch.zeros(1)
     assert op(x) == 1
-    op.register("cpu", lambda x: NotImplemented if x.dtype == torch.float64 else x + 2)
-    assert op(x) == 2 and op(x.double()) == 1
-    op.unregister("cpu")
-    assert op(x) == 1 and op.implementations() == {}
+    with library.using("cpu", object()):
+        assert op(x) == 2 and op(x.double()) == 1
+    assert op(x) == 1
 
 
-def test_import_registers_and_compiles_nothing():
+def test_a_crop_may_reach_into_the_padding_of_the_other_side():
+    x = torch.ones(1, 1, 1, 3)
+    assert torch.equal(upfirdn2d(x, None, padding=(-4, 3, 0, 0)), torch.zeros(1, 1, 1, 2))
+
+
+def test_import_builds_and_loads_nothing():
     code = (
-        "import sys, stylegan2.ops as ops; assert not ops.bias_act.implementations();"
-        "assert not ops.upfirdn2d.implementations(); assert 'torch.utils.cpp_extension' not in sys.modules"
+        "import sys, stylegan2.ops as ops; from stylegan2.ops import library; assert not library._libraries;"
+        "assert 'stylegan2.ops.build' not in sys.modules and 'torch.utils.cpp_extension' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,169 @@
+// y = clamp(gain * f(x + b)), its gradient and its second derivative; and the same behind a styled convolution:
+// y = clamp(gain * f(x * scale + noise + b)), where scale (B, C) demodulates (StyleGAN2, arXiv 1912.04958, eq. 3).
+//
+// One pass over memory.  Tensors are dense, all in the same order of memory; the index of any axis is then
+// (i / stride) % size.  16 bytes a thread at a time where the bias allows it.
+#include "activation.h"
+
+namespace wplus {
+
+struct BiasAct {
+    const void *x, *b, *g, *v;  // x: the input, or what stands for it in a gradient; g, v: what comes from above
+    void* y;
+    int64_t count;
+    Divider step, channels;  // the bias of element i is b[(i / step) % channels]
+    Activation f;
+};
+
+constexpr int TOGETHER = 2;  // packs a thread has on the way at once
+
+// ORDER 0: y.  1: g * df/dx.  2: g * v * d2f/dx2.
+template <class T, int ORDER, int KNOWN, int N> struct BiasActKernel {
+    using Arguments = BiasAct;
+    using A = typename Wide<T>::type;
+    static constexpr int THREADS = 256, PHASES = 1;
+
+    template <int> WPLUS_INLINE static void run(const Arguments& a, int64_t block, int thread, void*) {
+        const int64_t first = (block * THREADS * TOGETHER + thread) * N;
+        Pack<T, N> x[TOGETHER], g[TOGETHER], v[TOGETHER];
+        WPLUS_UNROLL
+        for (int k = 0; k < TOGETHER; ++k) {
+            const int64_t i = first + int64_t{k} * THREADS * N;
+            if (i >= a.count) continue;
+            x[k] = *reinterpret_cast<const Pack<T, N>*>(static_cast<const T*>(a.x) + i);
+            if (ORDER > 0) g[k] = *reinterpret_cast<const Pack<T, N>*>(static_cast<const T*>(a.g) + i);
+            if (ORDER > 1) v[k] = *reinterpret_cast<const Pack<T, N>*>(static_cast<const T*>(a.v) + i);
+        }
+        WPLUS_UNROLL
+        for (int k = 0; k < TOGETHER; ++k) {
+            const int64_t i = first + int64_t{k} * THREADS * N;
+            if (i >= a.count) continue;
+            // either all N share one bias (step is a multiple of N) or their biases lie side by side (step is 1)
+            const T* b = a.b ? static_cast<const T*>(a.b) + remainder(quotient(i, a.step), a.channels) : nullptr;
+            const int apart = a.step.d == 1;
+            Pack<T, N> y;
+            WPLUS_UNROLL
+            for (int j = 0; j < N; ++j) {
+                const A z = widen(x[k].at[j]) + (b ? A(widen(b[apart * j])) : A(0));
+                A out;
+                if (ORDER == 0) out = value<KNOWN>(a.f, z);
+                if (ORDER == 1) out = widen(g[k].at[j]) * slope<KNOWN>(a.f, z);
+                if (ORDER == 2) out = A(widen(g[k].at[j])) * A(widen(v[k].at[j])) * bend<KNOWN>(a.f, z);
+                y.at[j] = narrow<T>(out);
+            }
+            *reinterpret_cast<Pack<T, N>*>(static_cast<T*>(a.y) + i) = y;
+        }
+    }
+};
+
+struct Styled {
+    const void* x;
+    const float *scale, *noise, *b;  // (B, C), (H, W) or (B, H, W), (C,); any may be missing
+    void* y;
+    int64_t count, channels, noise_step;  // noise_step: numbers from one image's noise to the next's, 0 if they share
+    Divider image, step, over_channels, place, area;  // image, step: elements an image, and a channel, is long
+    Activation f;
+};
+
+template <class T, int N> struct StyledKernel {
+    using Arguments = Styled;
+    using A = typename Wide<T>::type;
+    static constexpr int THREADS = 256, PHASES = 1;
+
+    template <int> WPLUS_INLINE static void run(const Arguments& a, int64_t block, int thread, void*) {
+        const int64_t first = (block * THREADS * TOGETHER + thread) * N;
+        Pack<T, N> x[TOGETHER];
+        WPLUS_UNROLL
+        for (int k = 0; k < TOGETHER; ++k) {
+            const int64_t i = first + int64_t{k} * THREADS * N;
+            if (i < a.count) x[k] = *reinterpret_cast<const Pack<T, N>*>(static_cast<const T*>(a.x) + i);
+        }
+        WPLUS_UNROLL
+        for (int k = 0; k < TOGETHER; ++k) {
+            const int64_t i = first + int64_t{k} * THREADS * N;
+            if (i >= a.count) continue;
+            const int64_t n = quotient(i, a.image), c = remainder(quotient(i, a.step), a.over_channels);
+            const int64_t at = n * a.noise_step + remainder(quotient(i, a.place), a.area);
+            const int channel = a.step.d == 1, pixel = a.place.d == 1;  // what changes from element to element
+            Pack<T, N> y;
+            WPLUS_UNROLL
+            for (int j = 0; j < N; ++j) {
+                A z = widen(x[k].at[j]);
+                if (a.scale) z *= A(a.scale[n * a.channels + c + channel * j]);
+                if (a.noise) z += A(a.noise[at + pixel * j]);
+                if (a.b) z += A(a.b[c + channel * j]);
+                y.at[j] = narrow<T>(value<LRELU>(a.f, z));
+            }
+            *reinterpret_cast<Pack<T, N>*>(static_cast<T*>(a.y) + i) = y;
+        }
+    }
+};
+
+template <class Kernel> int32_t each(const typename Kernel::Arguments& a, int n, void* stream) {
+    return launch<Kernel>(a, ceil_div(a.count, int64_t{Kernel::THREADS} * TOGETHER * n), 0, stream);
+}
+
+template <class T, int ORDER, int N> int32_t by_activation(const BiasAct& a, void* stream) {
+    if (a.f.kind == LINEAR) return each<BiasActKernel<T, ORDER, LINEAR, N>>(a, N, stream);
+    if (a.f.kind == LRELU) return each<BiasActKernel<T, ORDER, LRELU, N>>(a, N, stream);
+    return each<BiasActKernel<T, ORDER, ANY, N>>(a, N, stream);
+}
+
+template <class T, int N> int32_t by_order(const BiasAct& a, int32_t order, void* stream) {
+    if (order == 0) return by_activation<T, 0, N>(a, stream);
+    if (order == 1) return by_activation<T, 1, N>(a, stream);
+    if (order == 2) return by_activation<T, 2, N>(a, stream);
+    return NO_KERNEL;
+}
+
+template <class T> int32_t by_width(const BiasAct& a, int32_t order, void* stream) {
+    constexpr int N = 16 / sizeof(T);
+    const bool packs = a.count % N == 0 && aligned(a.x, 16) && aligned(a.y, 16) && aligned(a.g, 16) && aligned(a.v, 16);
+    const bool biases = !a.b || a.step.d % N == 0 || (a.step.d == 1 && a.channels.d % N == 0);
+    return packs && biases ? by_order<T, N>(a, order, stream) : by_order<T, 1>(a, order, stream);
+}
+
+template <class T> int32_t styled_by_width(const Styled& a, void* stream) {
+    constexpr int N = 16 / sizeof(T);
+    const bool packs = a.count % N == 0 && aligned(a.x, 16) && aligned(a.y, 16);
+    const bool together = a.step.d == 1 ? a.channels % N == 0 : a.step.d % N == 0;
+    return packs && together ? each<StyledKernel<T, N>>(a, N, stream) : each<StyledKernel<T, 1>>(a, 1, stream);
+}
+
+}  // namespace wplus
+
+using namespace wplus;
+
+// order 0, 1, 2 as above; g and v may be null where the order does not use them; of_output: x holds y instead (LINEAR,
+// RELU, LRELU: the slope can be read off it).  Answers a cudaError_t, 0 for success, or NO_KERNEL.
+WPLUS_EXPORT int32_t wplus_bias_act(int32_t type, int32_t order, const void* x, const void* b, const void* g,
+                                    const void* v, void* y, int64_t count, int64_t step, int64_t channels, int32_t kind,
+                                    double alpha, double gain, double clamp, int32_t of_output, void* stream) {
+    const BiasAct a{x, b, g, v, y, count, divider(step, count), divider(channels, count),
+                    Activation{kind, of_output, alpha, gain, clamp}};
+    if (type == FLOAT32) return by_width<float>(a, order, stream);
+    if (type == FLOAT64) return by_width<double>(a, order, stream);
+#if defined(WPLUS_HALVES)
+    if (type == FLOAT16) return by_width<__half>(a, order, stream);
+    if (type == BFLOAT16) return by_width<__nv_bfloat16>(a, order, stream);
+#endif
+    return NO_KERNEL;
+}
+
+// x (B, C, H, W), NCHW or channels_last; scale, noise and b are float32 and may be null.
+WPLUS_EXPORT int32_t wplus_styled_act(int32_t type, const void* x, const float* scale, const float* noise,
+                                      const float* b, void* y, int64_t batch, int64_t channels, int64_t area,
+                                      int32_t channels_last, int64_t noise_step, double alpha, double gain, double clamp,
+                                      void* stream) {
+    const int64_t image = channels * area, count = batch * image;
+    const int64_t step = channels_last ? 1 : area, place = channels_last ? channels : 1;
+    const Styled a{x, scale, noise, b, y, count, channels, noise_step,
+                   divider(image, count), divider(step, count), divider(channels, count), divider(place, count),
+                   divider(area, count), Activation{LRELU, 0, alpha, gain, clamp}};
+    if (type == FLOAT32) return styled_by_width<float>(a, stream);
+#if defined(WPLUS_HALVES)
+    if (type == FLOAT16) return styled_by_width<__half>(a, stream);
+    if (type == BFLOAT16) return styled_by_width<__nv_bfloat16>(a, stream);
+#endif
+    return NO_KERNEL;
+}
