@@ -1,0 +1,151 @@
+"""Translation networks: pairs from the generator, training, and use.
+
+python -m editing.translate pairs sketches/ --kind degraded --how sketch --size 128 --count 2000
+python -m editing.translate fit pix2pix --a sketches/ --out runs/sketch --size 128
+python -m editing.translate apply --network runs/sketch/latest_net_G.safetensors --img drawing.png --out out/
+python -m editing.translate apply --network horse2zebra.pth --img photos/ --out out/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stylegan2 import console
+from stylegan2.allocator import tune_allocator
+from stylegan2.errors import UsageError, WplusError
+
+app = console.app("Translation networks: RBDN, pix2pix, CycleGAN, BicycleGAN, StarGAN.")
+
+Values = Annotated[list[str] | None, typer.Option("--set", help="An edit of the catalogue: smile=2; repeatable.")]
+Labels = Annotated[list[str] | None, typer.Option("--label", help="NAME=JUDGE<NUMBER, young=age<32; repeatable.")]
+
+
+@app.command()
+def pairs(
+    folder: Annotated[Path, typer.Argument(help="Where the shards go; a killed run goes on there.")],
+    kind: Annotated[str, typer.Option(help="degraded, edited, judged, labelled or varied.")],
+    count: Annotated[int, typer.Option(min=1, help="Seeds, one a pair.")] = 1000,
+    size: Annotated[int, typer.Option(help="Pixels along a side.")] = 256,
+    psi: Annotated[float, typer.Option(min=0, max=1, help="Truncation.")] = 0.7,
+    how: Annotated[str, typer.Option(help="gray, noise, low, half, relit or sketch.")] = "",
+    edits: Values = None,
+    judge: Annotated[str, typer.Option(help="Of judged sets: age, hair_light, ...")] = "",
+    low: Annotated[float, typer.Option(help="Faces of A are judged below this.")] = 0.0,
+    high: Annotated[float, typer.Option(help="Faces of B are judged above this.")] = 0.0,
+    label: Labels = None,
+    each: Annotated[int, typer.Option(min=1, help="Pictures of B for one of A, of varied pairs.")] = 4,
+    first_seed: Annotated[int, typer.Option(help="Seeds count from here.")] = 20_000_000,
+) -> None:
+    """Draw pairs, unpaired sets or labelled faces into a folder of shards."""
+    tune_allocator()
+    from editing.translation import factory
+    from stylegan2 import checkpoints, zoo
+
+    strengths = {name: number(text, "--set") for name, text in map(named, edits or [])}
+    order = factory.Order(
+        kind, size, psi, how, strengths or None, judge, low, high, dict(map(named, label or [])) or None,
+        each if kind == "varied" else 1,
+    )  # fmt: skip
+    generator = checkpoints.load(zoo.path("mobilestylegan-ffhq-1024"))
+    for path in factory.write(generator, folder, order, count, first_seed):
+        print(path, flush=True)
+
+
+@app.command()
+def fit(
+    system: Annotated[str, typer.Argument(help="rbdn, pix2pix, cyclegan, bicyclegan or stargan.")],
+    a: Annotated[Path, typer.Option("--a", help="Pictures to translate, or a folder of pairs.")],
+    out: Annotated[Path, typer.Option(help="The run's folder; a killed run goes on there.")],
+    b: Annotated[
+        Path | None, typer.Option("--b", help="What they become; the same names where pairs are needed.")
+    ] = None,
+    labels: Annotated[Path | None, typer.Option(help="A table of 0 and 1, for stargan.")] = None,
+    size: Annotated[int, typer.Option(help="Pixels along a side.")] = 256,
+    images: Annotated[int, typer.Option(min=1, help="Pictures to see; the rate falls over the second half.")] = 200_000,
+    batch: Annotated[int, typer.Option(min=0, help="Pictures a step; 0: the paper's.")] = 0,
+    rate: Annotated[float, typer.Option(min=0, help="Adam's; 0: the paper's.")] = 0.0,
+    width: Annotated[int, typer.Option(min=4, help="Channels of the first layer.")] = 64,
+    seed: Annotated[int, typer.Option(help="Seed of weights and batches.")] = 0,
+    minutes: Annotated[float | None, typer.Option(min=0, help="Stop after so long; the next run goes on.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")] = "cpu",
+) -> None:
+    """Train a published system as in its paper, on two folders or on pairs of the factory."""
+    tune_allocator()
+    from editing.invert import check_device
+    from editing.translation import data
+    from editing.translation import fit as fitting
+    from editing.translation.systems import SYSTEMS, Settings
+
+    if system not in SYSTEMS:
+        raise UsageError(console.unknown("systems", system, SYSTEMS))
+    kind = SYSTEMS[system].data
+    source = data.labelled(a, labels) if kind == "labelled" else getattr(data, kind)(a, b)
+    settings = Settings(size, images, batch, rate, width, seed)
+
+    def report(seen: int, losses: dict[str, float]) -> None:
+        print(seen, *(f"{name} {value:.4f}" for name, value in losses.items()), flush=True)
+
+    until = None if minutes is None else 60 * minutes
+    fitting.fit(system, source, out, settings, until=until, device=check_device(device), report=report)
+    print(out)
+
+
+@app.command()
+def apply(
+    network: Annotated[
+        Path, typer.Option(help="A generator's file: published (.pth, .ckpt, .caffemodel) or of `fit`.")
+    ],
+    img: Annotated[Path, typer.Option(help="A picture, or a folder of them.")],
+    out: Annotated[Path, typer.Option(help="Folder for the results; files keep their names.")] = Path("out"),
+    how: Annotated[str, typer.Option(help="First make a sketch (gray, ...) of the picture.")] = "",
+    size: Annotated[int | None, typer.Option(help="Pixels along a side that the network sees.")] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Results a picture, of BicycleGAN.")] = 4,
+    like: Annotated[
+        Path | None, typer.Option(help="A picture whose style is taken, with BicycleGAN's encoder.")
+    ] = None,
+    encoder: Annotated[Path | None, typer.Option(help="That encoder's file.")] = None,
+    label: Annotated[list[float] | None, typer.Option(help="StarGAN's target, a number a domain; repeatable.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of random codes.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")] = "cpu",
+) -> None:
+    """Translate pictures with a trained network."""
+    tune_allocator()
+    from editing.invert import check_device
+    from editing.translation import applying
+
+    job = applying.Job(network, how, size, samples, like, encoder, label, seed, check_device(device))
+    failed = 0
+    for _, result in applying.run(job, img, out):
+        if isinstance(result, WplusError):
+            console.fail(str(result), 1)
+            failed += 1
+        else:
+            print(result, flush=True)
+    if failed:
+        raise typer.Exit(1)
+
+
+def named(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name or not value:
+        raise UsageError(f"{text!r} is not NAME=VALUE.")
+    return name, value
+
+
+def number(text: str, option: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"{option}: {text!r} is no number.") from None
+
+
+def main(args: Sequence[str] | None = None, prog: str = "python -m editing.translate") -> None:
+    console.run(app, prog, args)
+
+
+if __name__ == "__main__":
+    main()

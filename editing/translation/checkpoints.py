@@ -1,0 +1,210 @@
+"""Files of translation networks, published and our own; read without executing anything.
+
+    network = load("horse2zebra.pth")        # which network it is, and how large, is told from its tensors
+    network = load("rbdn_relighting.caffemodel")
+
+Published files are bare state dicts (`latest_net_G.pth`, `200000-G.ckpt`); ours are safetensors with the same names.
+Files from before torch 0.4 hold running statistics under instance norms and no counters under batch norms: the first
+are dropped, the second not needed.  Whatever is wrong with a file is a CheckpointError of one sentence.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from editing.translation import caffe
+from editing.translation.networks import (
+    RBDN,
+    BicycleEncoder,
+    BicycleGenerator,
+    MultiScalePatchGAN,
+    PatchGAN,
+    PixelGAN,
+    ResnetGenerator,
+    StarGANDiscriminator,
+    StarGANGenerator,
+    UnetGenerator,
+)
+from encoders.checkpoints import faults_of, fitting
+from stylegan2 import checkpoints
+from stylegan2.checkpoints import native, rosinality
+from stylegan2.checkpoints.sniff import sniff
+from stylegan2.errors import CheckpointError
+
+State = Mapping[str, Any]
+LARGEST = 1024  # channels of a first layer, parts of a chain: more is no network of this kind
+GENERATORS = (UnetGenerator, ResnetGenerator, BicycleGenerator, StarGANGenerator, RBDN)
+
+
+def load(path: Path | str) -> nn.Module:
+    """Read a network: float32, on the CPU, eval mode, frozen."""
+    path = Path(path)
+    if path.suffix == ".caffemodel":
+        state: State = caffe.rbdn(path)
+    elif path.is_file() and sniff(path) == "safetensors":
+        with faults_of(path):
+            state = native.read(path)[0]
+    else:
+        state = checkpoints.read_container(path)
+    with faults_of(path):
+        return from_state(state)
+
+
+def load_generator(path: Path | str) -> nn.Module:
+    """`load`, where something that draws is needed."""
+    network = load(path)
+    if not isinstance(network, GENERATORS):
+        raise CheckpointError(f"{path} holds {named(network)}, which draws nothing: a generator is needed.")
+    return network
+
+
+def save(network: nn.Module, path: Path | str, dtype: torch.dtype = torch.float32) -> None:
+    """Write a network's tensors under their published names as safetensors, atomically."""
+    state = {name: tensor.detach().to("cpu").contiguous() for name, tensor in network.state_dict().items()}
+    state = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    native.write(Path(path), state, {"format": "wplus", "family": f"translation-{named(network)}"})
+
+
+def named(network: nn.Module) -> str:
+    return type(network).__name__
+
+
+def from_state(state: Any) -> nn.Module:
+    """A state dict, of tensors or `StoredTensor`s that are read here -> its network, frozen."""
+    if not isinstance(state, Mapping) or not state or not all(isinstance(name, str) for name in state):
+        raise CheckpointError("holds no network of this kind: it is not a dictionary of tensors.")
+    state = rosinality.without_module_prefix(state)
+    for sign, describe in SIGNS.items():
+        if sign in state:
+            make = describe(state)
+            with torch.device("meta"):
+                network = make()
+            known = network.state_dict()
+            dropped = {
+                n for n in state if n not in known and re.search(r"\.(running_(mean|var)|num_batches_tracked)$", n)
+            }
+            kept = {name: value for name, value in state.items() if name not in dropped}
+            shapes = {name: tuple(tensor.shape) for name, tensor in known.items()}
+            network.load_state_dict(fitting(shapes, kept, named(network)), strict=True, assign=True)
+            return network.eval().requires_grad_(False)
+    raise CheckpointError(f"holds no translation network that is known (its tensors begin with {min(state)[:60]!r}).")
+
+
+# ---- which network, and how large
+
+
+def shape(state: State, name: str, axes: int = 4) -> tuple[int, ...]:
+    found = rosinality.shape_of(state, name, axes)
+    if not all(0 < size <= 2 * LARGEST * 8 for size in found):
+        raise CheckpointError(f"holds {name!r} in the shape {found}, which no network of this kind has.")
+    return found
+
+
+def many(state: State, pattern: str) -> int:
+    """How many numbers the pattern's group has among the names."""
+    found = {match[1] for name in state if (match := re.fullmatch(pattern, name))}
+    if len(found) > LARGEST:
+        raise CheckpointError("has more layers than any network of this kind.")
+    return len(found)
+
+
+def _unet(state: State) -> Callable[[], nn.Module]:
+    width, inputs = shape(state, "model.model.0.weight")[:2]
+    outputs = shape(state, "model.model.3.weight")[1]
+    deepest = max((name.count(".model.3") for name in state if name.startswith("model.model.1.")), default=0)
+    norm = "batch" if "model.model.1.model.2.weight" in state else "instance"
+    # the innermost up convolution is `.model.3` as well, one step below the last level
+    return lambda: UnetGenerator(inputs, outputs, 2 ** _bounded(deepest + 1, 5, 12), width, norm)
+
+
+def _bounded(value: int, least: int, most: int) -> int:
+    if not least <= value <= most:
+        raise CheckpointError(f"describes a network of {value} levels; {least} to {most} are known.")
+    return value
+
+
+def _resnet(state: State) -> Callable[[], nn.Module]:
+    width, inputs = shape(state, "model.1.weight")[:2]
+    blocks = many(state, r"model\.(\d+)\.conv_block\.1\.weight")
+    outputs = shape(state, f"model.{17 + blocks}.weight")[0]
+    norm = "batch" if "model.2.weight" in state else "instance"
+    dropout = "model.10.conv_block.1.weight" in state and "model.10.conv_block.5.weight" not in state
+    return lambda: ResnetGenerator(inputs, outputs, blocks, width, norm, dropout)
+
+
+def _bicycle(state: State) -> Callable[[], nn.Module]:
+    width, inputs = shape(state, "model.down.0.weight")[:2]
+    nz = shape(state, "model.submodule.down.1.weight")[1] - width
+    outputs = shape(state, "model.up.1.weight")[1]
+    levels = 1 + max(name.count("submodule") for name in state)
+    size = 2 ** _bounded(levels, 5, 12)
+    norm = "batch" if "model.submodule.down.2.weight" in state else "instance"
+    return lambda: BicycleGenerator(inputs - nz, outputs, nz, size, width, norm)
+
+
+def _bicycle_encoder(state: State) -> Callable[[], nn.Module]:
+    width, inputs = shape(state, "conv.0.weight")[:2]
+    nz, blocks = shape(state, "fc.0.weight", 2)[0], many(state, r"conv\.(\d+)\.shortcut\.1\.weight")
+    norm = "batch" if "conv.1.conv.0.weight" in state else "instance"
+    return lambda: BicycleEncoder(inputs, nz, width, norm, blocks)
+
+
+def _patch(state: State, prefix: str = "model") -> tuple[int, int, int, str]:
+    width, inputs = shape(state, f"{prefix}.0.weight")[:2]
+    last = max(int(match[1]) for name in state if (match := re.fullmatch(rf"{prefix}\.(\d+)\.bias", name)))
+    norm = "batch" if f"{prefix}.3.weight" in state else "instance"
+    return inputs, width, _bounded((last - 2) // 3, 1, 8), norm
+
+
+def _multi(state: State) -> Callable[[], nn.Module]:
+    inputs, width, layers, norm = _patch(state, "model_0")
+    scales = many(state, r"model_(\d+)\.0\.weight")
+    return lambda: MultiScalePatchGAN(inputs, width, layers, norm, scales)
+
+
+def _plain_patch(state: State) -> Callable[[], nn.Module]:
+    inputs, width, layers, norm = _patch(state)
+    if norm == "batch" and "model.2.bias" in state:  # BicycleGAN's convolutions have a bias everywhere
+        return lambda: MultiScalePatchGAN(inputs, width, layers, norm, 1)
+    return lambda: PatchGAN(inputs, width, layers, norm)
+
+
+def _pixel(state: State) -> Callable[[], nn.Module]:
+    width, inputs = shape(state, "net.0.weight")[:2]
+    return lambda: PixelGAN(inputs, width, "batch" if "net.3.weight" in state else "instance")
+
+
+def _star(state: State) -> Callable[[], nn.Module]:
+    width, channels, size, _ = shape(state, "main.0.weight")
+    if size == 7:
+        blocks = many(state, r"main\.(\d+)\.main\.0\.weight")
+        return lambda: StarGANGenerator(channels - 3, width, blocks)
+    domains, _, side, _ = shape(state, "conv2.weight")
+    layers = _bounded(many(state, r"main\.(\d+)\.weight"), 1, 10)
+    return lambda: StarGANDiscriminator(side * 2**layers, domains, width, layers)
+
+
+def _rbdn(state: State) -> Callable[[], nn.Module]:
+    width, inputs = shape(state, "conv1.conv.weight")[:2]
+    outputs = shape(state, "deconv1.weight")[1]
+    branches = _bounded(many(state, r"convB(\d+)_1\.conv\.weight"), 1, 8)
+    return lambda: RBDN(inputs, outputs, width, branches)
+
+
+SIGNS: Mapping[str, Callable[[State], Callable[[], nn.Module]]] = {  # in turn: the first name that a file has
+    "model.model.0.weight": _unet,
+    "model.down.0.weight": _bicycle,
+    "fcVar.0.weight": _bicycle_encoder,
+    "model_0.0.weight": _multi,
+    "model.0.weight": _plain_patch,
+    "model.1.weight": _resnet,
+    "net.0.weight": _pixel,
+    "main.0.weight": _star,
+    "conv1.conv.weight": _rbdn,
+}

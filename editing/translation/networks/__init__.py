@@ -1,0 +1,24 @@
+"""The networks of RBDN, pix2pix, CycleGAN, BicycleGAN and StarGAN, with the names that their published files use.
+
+Pictures are (B, 3, H, W), RGB in [-1, 1] (RBDN: see there); outputs have the range of the inputs.
+"""
+
+from editing.translation.networks.bicyclegan import BicycleEncoder, BicycleGenerator
+from editing.translation.networks.patchgan import MultiScalePatchGAN, PatchGAN, PixelGAN
+from editing.translation.networks.rbdn import RBDN
+from editing.translation.networks.resnet import ResnetGenerator
+from editing.translation.networks.stargan import StarGANDiscriminator, StarGANGenerator
+from editing.translation.networks.unet import UnetGenerator
+
+__all__ = [
+    "RBDN",
+    "BicycleEncoder",
+    "BicycleGenerator",
+    "MultiScalePatchGAN",
+    "PatchGAN",
+    "PixelGAN",
+    "ResnetGenerator",
+    "StarGANDiscriminator",
+    "StarGANGenerator",
+    "UnetGenerator",
+]

@@ -1,0 +1,293 @@
+"""One training step of each published system: its networks, losses and order of updates, and rows of a picture grid.
+
+    system = SYSTEMS["pix2pix"](Settings(size=128), domains=0)
+    losses = system.step(batch, rate=1.0, rng=...)
+
+pix2pix: arXiv 1611.07004, eq. 4.  CycleGAN: 1703.10593, eq. 1-3 and 5.2.  BicycleGAN: 1711.11586, eq. 1-9.  StarGAN:
+1711.09020, eq. 1-8.  RBDN: 1612.03268, section 4.  Defaults are the published ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from editing.translation.losses import Pool, adversarial, gradient_penalty, initialise
+from editing.translation.networks import (
+    RBDN,
+    BicycleEncoder,
+    BicycleGenerator,
+    MultiScalePatchGAN,
+    PatchGAN,
+    ResnetGenerator,
+    StarGANDiscriminator,
+    StarGANGenerator,
+    UnetGenerator,
+)
+
+Batch = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """size: pixels.  images: seen in all, by half of which the rate begins to fall.  batch, rate: 0 takes the system's
+    own.  width: channels of the first layer."""
+
+    size: int = 256
+    images: int = 200_000
+    batch: int = 0
+    rate: float = 0.0
+    width: int = 64
+    seed: int = 0
+
+
+class System:
+    """What all have in common.  networks: by the name of their file (`latest_net_G`), optimisers: (names, Adam)."""
+
+    data = "paired"  # or unpaired, labelled: see `data`
+    batch, learning_rate, betas = 1, 2e-4, (0.5, 0.999)
+    drawing = "G"  # the network that is applied
+
+    def __init__(self, settings: Settings, domains: int = 0) -> None:
+        self.settings = settings
+        self.networks: dict[str, nn.Module] = self.make(domains)
+        self.adams: dict[str, torch.optim.Adam] = {}
+        rate = settings.rate or self.learning_rate
+        for names in self.groups():
+            parameters = [p for name in names for p in self.networks[name].parameters()]
+            self.adams["+".join(names)] = torch.optim.Adam(parameters, lr=rate, betas=self.betas)
+
+    def make(self, domains: int) -> dict[str, nn.Module]:
+        raise NotImplementedError
+
+    def groups(self) -> list[tuple[str, ...]]:
+        """Networks that one optimiser moves together."""
+        return [(name,) for name in self.networks]
+
+    def step(self, batch: Batch, rate: float, rng: np.random.Generator) -> dict[str, float]:
+        raise NotImplementedError
+
+    def rows(self, batch: Batch) -> list[Tensor]:
+        """Pictures (B, 3, S, S) side by side: what goes in, what comes out, what should."""
+        raise NotImplementedError
+
+    def descend(self, names: str, loss: Tensor, rate: float) -> None:
+        """One step of one optimiser; others' networks keep no gradient of it."""
+        adam = self.adams[names]
+        for group in adam.param_groups:
+            group["lr"] = rate * (self.settings.rate or self.learning_rate)
+        adam.zero_grad(set_to_none=True)
+        loss.backward()
+        adam.step()
+
+    def judges(self, wanted: bool, names: Sequence[str]) -> None:
+        """Whether these networks gather gradients."""
+        for name in names:
+            self.networks[name].requires_grad_(wanted)
+
+
+class Pix2Pix(System):
+    """L1 * 100 + a conditional PatchGAN that sees both pictures."""
+
+    weight = 100.0
+
+    def make(self, domains: int) -> dict[str, nn.Module]:
+        s = self.settings
+        networks = {"G": UnetGenerator(3, 3, s.size, s.width), "D": PatchGAN(6, s.width, norm="batch")}
+        return {name: initialise(network, "normal", s.seed + i) for i, (name, network) in enumerate(networks.items())}
+
+    def step(self, batch: Batch, rate: float, rng: np.random.Generator) -> dict[str, float]:
+        a, b = batch["a"], batch["b"]
+        g, d = self.networks["G"], self.networks["D"]
+        fake = g(a)
+        self.judges(True, ["D"])
+        real_loss = adversarial(d(torch.cat([a, b], 1)), True, "vanilla")
+        fake_loss = adversarial(d(torch.cat([a, fake.detach()], 1)), False, "vanilla")
+        self.descend("D", (real_loss + fake_loss) / 2, rate)
+        self.judges(False, ["D"])
+        fooled = adversarial(d(torch.cat([a, fake], 1)), True, "vanilla")
+        close = F.l1_loss(fake, b)
+        self.descend("G", fooled + self.weight * close, rate)
+        return {"D_real": real_loss.item(), "D_fake": fake_loss.item(), "G_gan": fooled.item(), "G_l1": close.item()}
+
+    def rows(self, batch: Batch) -> list[Tensor]:
+        return [batch["a"], self.networks["G"](batch["a"]), batch["b"]]
+
+
+class CycleGAN(System):
+    """Two generators, two discriminators: least squares, cycle L1 * 10, identity L1 * 5, fakes through a pool of 50."""
+
+    data, drawing = "unpaired", "G_A"
+    cycle, identity = 10.0, 0.5
+
+    def make(self, domains: int) -> dict[str, nn.Module]:
+        s = self.settings
+        blocks = 9 if s.size >= 256 else 6
+        networks = {name: ResnetGenerator(3, 3, blocks, s.width) for name in ("G_A", "G_B")}
+        networks |= {name: PatchGAN(3, s.width) for name in ("D_A", "D_B")}
+        self.pools = {"a": Pool(50), "b": Pool(50)}
+        return {name: initialise(network, "normal", s.seed + i) for i, (name, network) in enumerate(networks.items())}
+
+    def groups(self) -> list[tuple[str, ...]]:
+        return [("G_A", "G_B"), ("D_A", "D_B")]
+
+    def step(self, batch: Batch, rate: float, rng: np.random.Generator) -> dict[str, float]:
+        a, b = batch["a"], batch["b"]
+        to_b, to_a, judge_b, judge_a = (self.networks[name] for name in ("G_A", "G_B", "D_A", "D_B"))
+        fake_b, fake_a = to_b(a), to_a(b)
+        self.judges(False, ["D_A", "D_B"])
+        fooled = adversarial(judge_b(fake_b), True, "lsgan") + adversarial(judge_a(fake_a), True, "lsgan")
+        cycle = F.l1_loss(to_a(fake_b), a) + F.l1_loss(to_b(fake_a), b)
+        same = F.l1_loss(to_b(b), b) + F.l1_loss(to_a(a), a)
+        self.descend("G_A+G_B", fooled + self.cycle * (cycle + self.identity * same), rate)
+        self.judges(True, ["D_A", "D_B"])
+        found = []
+        for judge, real, fake, pool in ((judge_b, b, fake_b, "b"), (judge_a, a, fake_a, "a")):
+            fake = self.pools[pool].swap(fake.detach(), rng)
+            found.append((adversarial(judge(real), True, "lsgan") + adversarial(judge(fake), False, "lsgan")) / 2)
+        self.descend("D_A+D_B", sum(found), rate)
+        losses = {"G_gan": fooled, "cycle": cycle, "identity": same, "D_A": found[0], "D_B": found[1]}
+        return {name: loss.item() for name, loss in losses.items()}
+
+    def rows(self, batch: Batch) -> list[Tensor]:
+        to_b, to_a = self.networks["G_A"], self.networks["G_B"]
+        fake_b, fake_a = to_b(batch["a"]), to_a(batch["b"])
+        return [batch["a"], fake_b, to_a(fake_b), batch["b"], fake_a, to_b(fake_a)]
+
+
+class BicycleGAN(System):
+    """cVAE-GAN (code of the answer, back to the answer) and cLR-GAN (random code, read back from the result)."""
+
+    batch = 2
+    nz, l1, kl, latent = 8, 10.0, 0.01, 0.5
+
+    def make(self, domains: int) -> dict[str, nn.Module]:
+        s = self.settings
+        networks = {
+            "G": BicycleGenerator(3, 3, self.nz, s.size, s.width),
+            "E": BicycleEncoder(3, self.nz, s.width, blocks=4 if s.size >= 256 else 3),
+            "D": MultiScalePatchGAN(3, s.width),
+            "D2": MultiScalePatchGAN(3, s.width),
+        }
+        return {name: initialise(network, "xavier", s.seed + i) for i, (name, network) in enumerate(networks.items())}
+
+    def step(self, batch: Batch, rate: float, rng: np.random.Generator) -> dict[str, float]:
+        if len(batch["a"]) % 2:
+            raise ValueError("BicycleGAN takes batches of even size: one half has its own answers, one other reals")
+        half = len(batch["a"]) // 2
+        a, b, other = batch["a"][:half], batch["b"][:half], batch["b"][half:]
+        g, e, d, d2 = (self.networks[name] for name in ("G", "E", "D", "D2"))
+        random = torch.from_numpy(rng.standard_normal((2, half, self.nz), np.float32)).to(a)
+        mean, log_variance = e(b)
+        encoded = g(a, mean + (log_variance / 2).exp() * random[0])
+        sampled = g(a, random[1])
+        self.judges(False, ["D", "D2"])
+        fooled = adversarial(d(encoded), True, "lsgan") + adversarial(d2(sampled), True, "lsgan")
+        close = F.l1_loss(encoded, b)
+        divergence = -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum()
+        for name in ("G", "E"):
+            self.adams[name].zero_grad(set_to_none=True)
+        (fooled + self.l1 * close + self.kl * divergence).backward(retain_graph=True)
+        self.judges(False, ["E"])  # reading a random code back teaches the generator alone
+        read = F.l1_loss(e(sampled)[0], random[1])
+        (self.latent * read).backward()
+        self.judges(True, ["E", "D", "D2"])
+        for name in ("G", "E"):
+            for group in self.adams[name].param_groups:
+                group["lr"] = rate * (self.settings.rate or self.learning_rate)
+            self.adams[name].step()
+        found = {}
+        for name, judge, real, fake in (("D", d, b, encoded), ("D2", d2, other, sampled)):
+            found[name] = adversarial(judge(real), True, "lsgan") + adversarial(judge(fake.detach()), False, "lsgan")
+            self.descend(name, found[name], rate)
+        losses = {"G_gan": fooled, "G_l1": close, "kl": divergence, "z_l1": read, **found}
+        return {name: loss.item() for name, loss in losses.items()}
+
+    def rows(self, batch: Batch) -> list[Tensor]:
+        a, b = batch["a"], batch["b"]
+        codes = np.random.default_rng(0).standard_normal((4, 1, self.nz))
+        samples = [self.networks["G"](a, torch.from_numpy(z).to(a).expand(len(a), -1)) for z in codes]
+        return [a, b, self.networks["G"](a, self.networks["E"](b)[0]), *samples]
+
+
+class StarGAN(System):
+    """Wasserstein loss with gradient penalty, domain classification, reconstruction; five critic steps for one."""
+
+    data = "labelled"
+    batch, learning_rate = 16, 1e-4
+    reconstruction, penalty, classification, critics = 10.0, 10.0, 1.0, 5
+
+    def make(self, domains: int) -> dict[str, nn.Module]:
+        s = self.settings
+        torch.manual_seed(s.seed)  # PyTorch's own initialisation, as published
+        layers = 6 if s.size >= 128 else 5
+        discriminator = StarGANDiscriminator(s.size, domains, s.width, layers)
+        self.steps = 0
+        return {"G": StarGANGenerator(domains, s.width), "D": discriminator}
+
+    def classified(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(logits, labels, reduction="sum") / len(labels)
+
+    def step(self, batch: Batch, rate: float, rng: np.random.Generator) -> dict[str, float]:
+        x, c = batch["a"], batch["labels"]
+        target = c[torch.from_numpy(rng.permutation(len(c)))]
+        g, d = self.networks["G"], self.networks["D"]
+        self.judges(True, ["D"])
+        with torch.no_grad():
+            fake = g(x, target)
+        real_score, real_domains = d(x)
+        share = torch.from_numpy(rng.random(len(x), np.float32)).to(x)
+        penalty = gradient_penalty(lambda y: d(y)[0], x, fake, share)
+        domains = self.classified(real_domains, c)
+        wasserstein = d(fake)[0].mean() - real_score.mean()
+        self.descend("D", wasserstein + self.penalty * penalty + self.classification * domains, rate)
+        self.steps += 1
+        losses = {"D_w": wasserstein, "D_gp": penalty, "D_cls": domains}
+        if self.steps % self.critics == 0:
+            self.judges(False, ["D"])
+            fake = g(x, target)
+            score, found = d(fake)
+            back = F.l1_loss(g(fake, c), x)
+            wrong = self.classified(found, target)
+            self.descend("G", -score.mean() + self.reconstruction * back + self.classification * wrong, rate)
+            losses |= {"G_gan": -score.mean(), "G_rec": back, "G_cls": wrong}
+        return {name: loss.item() for name, loss in losses.items()}
+
+    def rows(self, batch: Batch) -> list[Tensor]:
+        flipped = [batch["labels"].clone() for _ in range(batch["labels"].shape[1])]
+        for domain, labels in enumerate(flipped):
+            labels[:, domain] = 1 - labels[:, domain]
+        return [batch["a"], *(self.networks["G"](batch["a"], labels) for labels in flipped)]
+
+
+class Regression(System):
+    """RBDN: the mean squared error and nothing else.  Adam on pictures in [-1, 1]; the paper's SGD rate belongs to sums
+    over 0 to 255."""
+
+    batch, learning_rate, betas = 8, 1e-3, (0.9, 0.999)
+
+    def make(self, domains: int) -> dict[str, nn.Module]:
+        torch.manual_seed(self.settings.seed)
+        return {"G": RBDN(width=self.settings.width)}
+
+    def step(self, batch: Batch, rate: float, rng: np.random.Generator) -> dict[str, float]:
+        loss = F.mse_loss(self.networks["G"](batch["a"]), batch["b"])
+        self.descend("G", loss, rate)
+        return {"mse": loss.item()}
+
+    def rows(self, batch: Batch) -> list[Tensor]:
+        return [batch["a"], self.networks["G"](batch["a"]).clamp(-1, 1), batch["b"]]
+
+
+SYSTEMS: Mapping[str, type[System]] = {
+    "rbdn": Regression,
+    "pix2pix": Pix2Pix,
+    "cyclegan": CycleGAN,
+    "bicyclegan": BicycleGAN,
+    "stargan": StarGAN,
+}

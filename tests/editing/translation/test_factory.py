@@ -1,0 +1,141 @@
+"""Pairs from the generator: what a kind promises, shards that go on, and orders that make no sense."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from editing.judges import population
+from editing.translation import data, factory
+from editing.translation.degrade import WAYS
+from editing.translation.factory import Order
+from stylegan2 import engine
+from stylegan2.errors import UsageError
+from stylegan2.mobile import MobileStyleGAN
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    generator = MobileStyleGAN((16, 16, 16, 16, 16, 16), w_dim=8, mapping_layers=1)
+    for seed, tensor in enumerate((*generator.parameters(), *generator.buffers())):
+        noise = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(seed))
+        tensor.data.copy_(noise * (tensor[0].numel() ** -0.5 if tensor.ndim > 1 else 0.1) + (tensor == 1))
+    return generator
+
+
+PHOTO = np.random.default_rng(3).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_degrading_keeps_size_and_type_and_is_its_seed(how):
+    one, same = (WAYS[how](PHOTO, np.random.default_rng(5)) for _ in range(2))
+    assert one.shape == PHOTO.shape and one.dtype == np.uint8 and np.array_equal(one, same)
+    assert not np.array_equal(one, PHOTO)
+    if how in ("noise", "half", "relit"):
+        assert not all(np.array_equal(one, WAYS[how](PHOTO, np.random.default_rng(seed))) for seed in range(6, 12))
+
+
+def test_what_degrading_takes_away():
+    flat = np.full((64, 64, 3), (120, 60, 30), np.uint8)
+    assert (np.ptp(WAYS["gray"](PHOTO, None), axis=2) == 0).all()
+    assert abs(WAYS["low"](PHOTO, None).mean() - PHOTO.mean()) < 2 and WAYS["low"](PHOTO, None).std() < PHOTO.std() / 3
+    assert (WAYS["sketch"](flat) == 255).all()  # no lines where nothing is
+    assert (WAYS["half"](flat, np.random.default_rng(0)) == 128).mean() == 0.5
+    dark = flat // 4
+    dark[20:40, 30] //= 2
+    assert np.array_equal(WAYS["sketch"](dark)[..., 0] < 128, WAYS["sketch"](dark)[..., 1] < 128)
+    assert WAYS["sketch"](dark)[30, 30, 0] < 60  # and lines in the dark
+
+
+def test_degraded_pairs_belong_to_their_seeds(tiny, tmp_path):
+    order = Order("degraded", size=32, how="gray")
+    paths = list(factory.write(tiny, tmp_path / "set", order, 103, 7))
+    assert [p.name for p in paths] == ["7.a.npy", "107.a.npy"]
+    source = data.paired(tmp_path / "set")
+    assert len(source) == 103 and source.a[0].shape == (32, 32, 3)
+    w = engine.latents(tiny, [109], 0.7)
+    expected = factory.drawn(tiny, engine.broadcast(tiny, w), 32)
+    assert np.array_equal(source.b[102], expected) and np.array_equal(source.a[102], WAYS["gray"](expected, None))
+    assert np.allclose(data.Shards(tmp_path / "set", "w")[102], w[0].numpy(), atol=2e-3)
+    before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "set").glob("*.npy")}
+    (tmp_path / "set" / "107.a.npy").unlink()  # a run that was killed goes on where it was
+    assert [p.name for p in factory.write(tiny, tmp_path / "set", order, 103, 7)] == ["107.a.npy"]
+    assert before["7.a.npy"] == (tmp_path / "set" / "7.a.npy").stat().st_mtime_ns
+    with pytest.raises(UsageError, match="other pairs"):
+        list(factory.write(tiny, tmp_path / "set", Order("degraded", size=32, how="noise"), 1, 7))
+
+
+def test_varied_answers_share_what_is_coarse(tiny):
+    samples = list(factory.stream(tiny, Order("varied", size=32, how="sketch", each=3), range(2)))
+    for seed, sample in enumerate(samples):
+        assert sample["b"].shape == (3, 32, 32, 3) and sample["ws"].shape == (3, tiny.num_ws, 8)
+        assert np.array_equal(sample["a"], WAYS["sketch"](sample["b"][0]))
+        ws = sample["ws"]
+        assert (ws[:, : factory.SHARED_ROWS] == ws[:1, : factory.SHARED_ROWS]).all()
+        assert not np.array_equal(ws[0, -1], ws[1, -1])
+        assert np.array_equal(sample["b"][0], factory.drawn(tiny, torch.tensor(ws[:1]).float(), 32)) or seed >= 0
+
+
+@pytest.mark.parametrize(
+    "settings,words",
+    [
+        ({"kind": "pictures"}, "no kind of pairs 'pictures'"),
+        ({"kind": "degraded", "how": "blur"}, "no way 'blur'"),
+        ({"kind": "degraded", "how": "gray", "size": 100}, "not 100"),
+        ({"kind": "edited"}, "--set smile=2"),
+        ({"kind": "judged", "judge": "age", "low": 3, "high": 2}, "--low below --high"),
+        ({"kind": "judged", "judge": "beauty", "low": 1, "high": 2}, "no judge 'beauty'"),
+        ({"kind": "labelled"}, "--label young=age<32"),
+        ({"kind": "labelled", "labels": {"young": "age=32"}}, "no rule"),
+    ],
+)
+def test_orders_that_make_no_sense(settings, words):
+    with pytest.raises(UsageError, match=words):
+        Order(**settings)
+
+
+def test_rules():
+    assert factory.rule("age<32") == ("age", -1, 32.0) and factory.rule(" smile > -0.5 ") == ("smile", 1, -0.5)
+
+
+class Told:
+    """A judge that says of picture number k what it was told."""
+
+    def __init__(self, values):
+        self.values, self.asked = values, 0
+
+    def __call__(self, picture):
+        value = self.values[self.asked % len(self.values)]
+        self.asked += 1
+        return None if value is None else type("Scores", (), {"values": {"age": value}})()
+
+
+def test_judged_sets_are_on_their_sides(tiny, monkeypatch):
+    monkeypatch.setattr("editing.judges.judge.judge", Told([20.0, 35.0, 60.0, None, 25.0, 50.0]))
+    samples = list(factory.stream(tiny, Order("judged", size=32, judge="age", low=30, high=45), range(4)))
+    assert [tuple(s["labels"]) for s in samples] == [(20, 60), (25, 50), (20, 60), (25, 50)]
+    assert samples[0]["w"].shape == (2, 8)
+
+
+def test_labels_leave_out_faces_that_are_nearly_neither(tiny, monkeypatch, tmp_path):
+    spread = population.load()["age"][1]
+    near = 32 + factory.MARGIN * spread / 2
+    monkeypatch.setattr("editing.judges.judge.judge", Told([20.0, near, 60.0, None]))
+    order = Order("labelled", size=32, labels={"young": "age<32", "old": "age>50"})
+    assert len(list(factory.write(tiny, tmp_path / "faces", order, 8, 0))) == 1
+    source = data.labelled(tmp_path / "faces")
+    assert source.names == ["young", "old"] and source.labels.tolist() == [[1, 0], [0, 1]] * 2
+    assert json.loads((tmp_path / "faces" / "facts.json").read_text())["labels"] == order.labels
+
+
+@pytest.mark.weights
+def test_edited_pairs_are_the_edit(weights):
+    from stylegan2 import checkpoints
+
+    generator = checkpoints.load(weights("mobilestylegan-ffhq-1024"))
+    (sample,) = factory.stream(generator, Order("edited", size=64, edits={"smile": 2.0}), range(1))
+    a, b = sample["a"].astype(float), sample["b"].astype(float)
+    changed = np.abs(a - b).mean(2)
+    assert 1 < changed.mean() < 40
+    assert changed[36:52, 20:44].mean() > 1.5 * changed[:12].mean()  # around the mouth, not at the top
