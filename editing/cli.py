@@ -16,6 +16,7 @@ COMMANDS = {
     "batch": ("editing.batch", "Apply one recipe to a folder of photos."),
     "directions": ("editing.directions.__main__", "Edits of your own: fit, import, share."),
     "ui": ("ui.serve", "The editor, in a browser on this machine."),
+    "translate": ("editing.translate", "Translation networks: pix2pix, CycleGAN and others."),
     "evaluate": ("editing.evaluate", "Measure how well inversion keeps faces, and how well they edit."),
     "zoo": ("stylegan2.zoo", "Weights: list, fetch, verify, find, delete."),
 }
