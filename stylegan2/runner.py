@@ -47,7 +47,8 @@ class Runner:
     def __init__(self, generator: Generator, *, dtype: torch.dtype | None = None, graphs: bool = True) -> None:
         self.generator = generator if dtype is None else lowered(generator, dtype)
         self.graphs = graphs
-        self._recorded: dict[tuple[int, torch.device], tuple[torch.cuda.CUDAGraph, Tensor, Tensor]] = {}
+        self._recorded: dict[tuple, tuple[torch.cuda.CUDAGraph, Tensor, Tensor]] = {}
+        self._done: dict[torch.device, torch.cuda.Event] = {}  # the last picture: buffers are free after it
         self._lock = Lock()
 
     @torch.no_grad()
@@ -55,7 +56,10 @@ class Runner:
         if deltas or features or not (self.graphs and ws.is_cuda):
             return self.generator.synthesis(ws, deltas, features)
         with self._lock:  # one set of buffers
-            key = (ws.shape[0], ws.device)
+            stream = torch.cuda.current_stream(ws.device)
+            if ws.device in self._done:
+                stream.wait_event(self._done[ws.device])
+            key = (tuple(ws.shape), ws.dtype, ws.device)
             if key not in self._recorded:
                 if len(self._recorded) == RECORDED:
                     del self._recorded[next(iter(self._recorded))]
@@ -63,11 +67,13 @@ class Runner:
             graph, inputs, images = self._recorded[key]
             inputs.copy_(ws)
             graph.replay()
-            return images.clone()
+            result = images.clone()
+            self._done[ws.device] = stream.record_event()
+            return result
 
     def _record(self, ws: Tensor) -> tuple[torch.cuda.CUDAGraph, Tensor, Tensor]:
-        with torch.cuda.device(ws.device):
-            inputs = ws.clone()
+        with torch.inference_mode(False), torch.no_grad(), torch.cuda.device(ws.device):
+            inputs = ws.clone()  # not an inference tensor, whoever records first
             side = torch.cuda.Stream()
             side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side):
@@ -75,6 +81,6 @@ class Runner:
                     self.generator.synthesis(inputs)
             torch.cuda.current_stream().wait_stream(side)
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 images = self.generator.synthesis(inputs)
             return graph, inputs, images

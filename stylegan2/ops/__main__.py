@@ -21,7 +21,7 @@ def build(
     arch: Annotated[list[str] | None, typer.Option(help="80, 90, ...; none: that of the GPU in this machine.")] = None,
 ) -> None:
     """Compile the kernels into the cache (half a minute), or find them there, and print where they lie."""
-    print(building.build(*(sorted(set(arch)) if arch else [building.here()])))
+    print(building.build(*(sorted(set(arch)) if arch else building.here())))
 
 
 @app.command()
@@ -41,8 +41,8 @@ def info() -> None:
         print("in use    the reference (this PyTorch sees no CUDA device)")
         return
     found = library.get("cuda")
-    name = torch.cuda.get_device_name()
-    print(f"in use    {f'the kernels of {found.path}' if found else 'the reference'} ({name}, sm_{building.here()})")
+    which = f"the kernels of {found.path}" if found else "the reference"
+    print(f"in use    {which} ({torch.cuda.get_device_name()}, sm_{', sm_'.join(building.here())})")
 
 
 @app.command()
@@ -50,13 +50,14 @@ def bench(
     batch: Annotated[int, typer.Option(help="Pictures at once.")] = 4,
     dtype: Annotated[str, typer.Option(help="float16, bfloat16 or float32.")] = "float16",
     network: Annotated[bool, typer.Option(help="Whole pictures, too.")] = True,
+    compiled: Annotated[bool, typer.Option(help="Against torch.compile, too, which takes minutes.")] = True,
 ) -> None:
     """Time the kernels on the shapes of StyleGAN2 at 1024 pixels against plain PyTorch, and print a table."""
     from stylegan2.ops import bench
 
-    bench.operators(batch, dtype)
+    bench.operators(batch, dtype, compiled)
     if network:
-        bench.networks(dtype)
+        bench.networks(dtype, compiled)
 
 
 if __name__ == "__main__":

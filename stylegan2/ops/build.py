@@ -67,11 +67,11 @@ def release(compiler: Path) -> str:
     return found[1]
 
 
-def here() -> str:
-    """The architecture of the GPU in use: '90'.  WplusError if this PyTorch sees none."""
+def here() -> list[str]:
+    """The architectures of the GPUs in this machine: ['90'].  WplusError if this PyTorch sees none."""
     if not torch.cuda.is_available():
         raise WplusError("This PyTorch sees no CUDA device.")
-    return "{}{}".format(*torch.cuda.get_device_capability())
+    return sorted({"{}{}".format(*torch.cuda.get_device_capability(i)) for i in range(torch.cuda.device_count())})
 
 
 def folder(architectures: Sequence[str], version: str) -> Path:
@@ -103,14 +103,23 @@ def script(architectures: Sequence[str], compiler: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
+def ready(architectures: Sequence[str], version: str) -> Path | None:
+    """A finished build of these sources that covers them, made for more GPUs perhaps; version '*': any compiler's."""
+    for file in sorted((zoo.home() / zoo.KERNELS).glob(f"{folder('*', version).name}/{NAME}")):
+        if set(architectures) <= set(file.parent.name.split("-cuda")[0].removeprefix("sm").split("-")):
+            return file
+    return None
+
+
 def build(*architectures: str) -> Path:
     """The library for these architectures ('80', '90'), from the cache or built now."""
     compiler, maker = nvcc(), ninja()
+    found = ready(architectures, release(compiler) if compiler else "*")
+    if found is not None:
+        return found
     if compiler is None:
         raise WplusError("No CUDA compiler (nvcc) was found: install the CUDA toolkit or `pip install wplus[cuda]`.")
     target = folder(architectures, release(compiler)) / NAME
-    if target.exists():
-        return target
     if maker is None:
         raise WplusError("ninja was not found: `pip install ninja`.")
     try:

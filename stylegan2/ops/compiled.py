@@ -36,6 +36,16 @@ _SCHEMAS = {
 }
 
 
+def covered(x: Tensor, *others: Tensor | None) -> bool:
+    """Whether there are kernels for x's type, everything lies on its device, and derivatives are the ordinary ones:
+    forward mode and function transforms (jvp, vmap) go through the reference."""
+    if not torch.compiler.is_compiling() and (
+        torch._C._functorch.maybe_current_level() is not None or torch.autograd.forward_ad._current_level >= 0
+    ):
+        return False
+    return kernels(x).covers(x) and all(t is None or t.device == x.device for t in others)
+
+
 def kernels(x: Tensor) -> library.Library:
     found = library.get(x.device.type)
     if found is None:
@@ -98,7 +108,7 @@ def _slope_backward(ctx, v):
 def bias_act(x, b=None, dim=1, act="linear", alpha=None, gain=None, clamp=None):
     """`bias_act.bias_act`, compiled."""
     alpha, gain = settings(x, b, dim, act, alpha, gain, clamp)
-    if not kernels(x).covers(x):
+    if not covered(x, b):
         return NotImplemented
     b = None if b is None else b.to(x.dtype)
     return torch.ops.wplus.bias_act(x, b, dim % max(x.ndim, 1), act, alpha, gain, library.bound(clamp))
@@ -144,7 +154,7 @@ def _upfirdn2d_shape(x, fir, up, down, padding, flip, gain):
 def upfirdn2d(x, fir, up=1, down=1, padding=0, flip=False, gain=1.0):
     """`upfirdn2d.upfirdn2d`, compiled; not for a filter that is trained."""
     checked(x, fir, up, down, padding)
-    if not kernels(x).covers(x) or (fir is not None and fir.requires_grad and torch.is_grad_enabled()):
+    if not covered(x, fir) or (fir is not None and fir.requires_grad and torch.is_grad_enabled()):
         return NotImplemented
     up, down, padding = pair(up, "up"), pair(down, "down"), borders(padding)
     fir = torch.ones(1, 1, device=x.device) if fir is None else fir
@@ -186,12 +196,17 @@ def finish(
 ):  # fmt: skip
     """`finish.finish`, compiled, for float32 and 16-bit pictures without gradients and 2-D filters up to 4x4."""
     small = fir is None or (fir.ndim == 2 and max(fir.shape) <= SMALL)
-    covered = kernels(x).covers(x) and x.dtype != torch.float64 and small
     lined_up = fir is None or _order(x) == torch.contiguous_format or x.shape[1] % (16 // x.element_size()) == 0
-    if not (covered and lined_up and _drawn(x, scale, noise, b)):
+    if x.dtype == torch.float64 or not (small and lined_up and covered(x, scale, noise, b, fir)):
         return NotImplemented
+    batch, channels, *size = x.shape
     if fir is not None:
         checked(x, fir, 1, 1, padding)
+        fir, size = fir.to(torch.float32), library.resampled(*size, fir.shape, (1, 1), (1, 1), borders(padding))
+    maps = (tuple(size), (1, 1, *size), (batch, 1, *size))  # whatever else broadcasts is the reference's
+    fits = (scale is None or scale.shape == (batch, channels)) and (b is None or b.shape == (channels,))
+    if not (fits and (noise is None or tuple(noise.shape) in maps) and _drawn(x, scale, noise, b)):
+        return NotImplemented
     settings = (list(borders(padding)), fir_gain, alpha, gain, library.bound(clamp))
     return torch.ops.wplus.finish(x, scale, noise, b, fir, *settings)
 
@@ -209,7 +224,10 @@ def _inverse_haar_shape(x, gain):
 def inverse_haar(x, gain=1.0):
     """`haar.inverse_haar`, compiled, for pictures without gradients."""
     given = isinstance(gain, Tensor)
-    if not kernels(x).covers(x) or not _drawn(x, gain if given else None):
+    batch, channels = x.shape[:2]
+    fits = not given or tuple(gain.shape) in ((1, channels, 1, 1), (batch, channels, 1, 1))
+    others = (gain,) if given else ()
+    if channels % 4 or not (fits and covered(x, *others) and _drawn(x, *others)):
         return NotImplemented
     if not given and gain != 1:
         gain, given = torch.full((1, x.shape[1], 1, 1), gain, device=x.device), True

@@ -21,6 +21,7 @@ from threading import RLock
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 from stylegan2.errors import WplusError
 
@@ -60,10 +61,20 @@ def like(x: Tensor, order: Tensor) -> Tensor:
 def arranged(x: Tensor) -> tuple[Tensor, bool]:
     """x (B, C, H, W) in NCHW or channels_last, and whether the latter."""
     if x.is_contiguous():
-        return x, False
+        return on_16(x), False
     if x.is_contiguous(memory_format=torch.channels_last):
-        return x, True
+        return on_16(x), True
     return x.contiguous(), False
+
+
+def on_16(x: Tensor) -> Tensor:
+    """x, at an address that 16 bytes can be read from at once."""
+    return x if x.data_ptr() % 16 == 0 else x.clone()
+
+
+def numbers(x: Tensor | None) -> Tensor | None:
+    """A scale, noise or bias as the kernels read it."""
+    return None if x is None else on_16(x.float().contiguous())
 
 
 def pointer(x: Tensor | None) -> int | None:
@@ -152,7 +163,7 @@ class Library:
         x, channels_last = arranged(x)
         y = torch.empty_like(x)
         batch, channels, height, width = x.shape
-        scale, noise, b = (None if t is None else t.float().contiguous() for t in (scale, noise, b))
+        scale, noise, b = map(numbers, (scale, noise, b))
         self._call(
             "wplus_styled_act", x, pointer(x), pointer(scale), pointer(noise), pointer(b), pointer(y),
             batch, channels, height * width, channels_last, noise_step(noise), alpha, gain, clamp,
@@ -181,7 +192,7 @@ class Library:
         order = torch.channels_last if channels_last else torch.contiguous_format
         y = torch.empty(batch, channels, out_h, out_w, dtype=x.dtype, device=x.device, memory_format=order)
         scale, noise, b, alpha, act_gain, clamp = after or (None, None, None, 0.0, 1.0, -1.0)
-        scale, noise, b = (None if t is None else t.float().contiguous() for t in (scale, noise, b))
+        scale, noise, b = map(numbers, (scale, noise, b))
         self._call(
             "wplus_upfirdn2d", x, pointer(x), pointer(fir), pointer(y), batch, channels, in_h, in_w, out_h, out_w,
             *up, *down, padding[0], padding[2], fir.shape[1], fir.shape[0], flip, channels_last, gain,
@@ -196,7 +207,7 @@ class Library:
         order = torch.channels_last if channels_last else torch.contiguous_format
         shape = (batch, channels // 4, 2 * height, 2 * width)
         y = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=order)
-        gain = None if gain is None else gain.float().contiguous()
+        gain = numbers(gain)
         sizes = (batch, channels // 4, height, width)
         self._call("wplus_inverse_haar", x, pointer(x), pointer(gain), pointer(y), *sizes, channels_last)
         return y
@@ -259,8 +270,10 @@ def _first_use() -> Library | None:
     try:
         from stylegan2.ops import build
 
-        library = Library(build.build(build.here()))
-        check(library, "cuda")
+        library = Library(build.build(*build.here()))
+        # whatever the caller is in the middle of: tracing, autocast, another default type
+        with torch.no_grad(), _disable_current_modes(), torch.autocast("cuda", enabled=False):
+            check(library, "cuda")
     except (WplusError, OSError, RuntimeError) as error:
         text = f"The CUDA kernels are not in use, everything works without them, only slower. {error}"
         warnings.warn(f"{text} ({SWITCH}=reference silences this.)", RuntimeWarning, stacklevel=4)
@@ -269,17 +282,30 @@ def _first_use() -> Library | None:
 
 
 def check(library: Library, device: str) -> None:
-    """One small call of every kernel against plain PyTorch.  WplusError if one is wrong, as on another kind of GPU."""
-    x = torch.linspace(-2, 2, 2 * 8 * 10 * 12, device=device).reshape(2, 8, 10, 12)
-    b, fir = torch.linspace(-1, 1, 8, device=device), torch.ones(4, 4, device=device) / 16
-    flat = F.conv2d(x, fir.expand(8, 1, 4, 4), groups=8)
-    pairs = {
-        "bias_act": (library.bias_act(x, b, 1, 2, 0.2, 1.0, -1.0), F.leaky_relu(x + b[:, None, None], 0.2)),
-        "styled_act": (library.styled_act(x, None, x[0, 0], None, 0.2, sqrt(2), 9.0),
-                       F.leaky_relu(x + x[0, 0], 0.2) * sqrt(2)),
-        "upfirdn2d": (library.upfirdn2d(x, fir, (1, 1), (1, 1), (0, 0, 0, 0), False, 1.0), flat),
-        "inverse_haar": (library.inverse_haar(x, None)[..., ::2, ::2], x.unflatten(1, (4, 2)).sum(1) / 2),
-    }  # fmt: skip
-    for name, (ours, theirs) in pairs.items():
-        if not torch.allclose(ours, theirs, atol=1e-5):
-            raise WplusError(f"{name} of {library.path} computes something else here than it should.")
+    """Small calls of every kernel against plain PyTorch, in both orders of memory and two types.  WplusError if one is
+    wrong, as on another kind of GPU."""
+    from stylegan2.ops import bias_act, haar, upfirdn2d
+    from stylegan2.ops.upfirdn2d import borders
+
+    fir = torch.ones(4, 4, device=device, dtype=torch.float32) / 16
+    calls = [((1, 1), (1, 1), 1), ((2, 2), (1, 1), (2, 1, 2, 1)), ((1, 1), (2, 2), 1), ((3, 1), (1, 2), 2)]
+    for dtype in (torch.float32, torch.float16):
+        if dtype not in library.types:
+            continue
+        for order in (torch.contiguous_format, torch.channels_last):
+            x = torch.linspace(-2, 2, 2 * 8 * 37 * 71, device=device, dtype=torch.float32).reshape(2, 8, 37, 71)
+            x = x.to(dtype).contiguous(memory_format=order)
+            b, exact = x[0, :, 5, 5].contiguous(), x.double()
+            pairs = [("bias_act", library.bias_act(x, b, 1, 2, 0.2, 1.0, -1.0),
+                      bias_act.reference(exact, b.double(), act="lrelu", gain=1)),
+                     ("styled_act", library.styled_act(x, None, x[0, 0], None, 0.2, sqrt(2), 2.0),
+                      (F.leaky_relu(exact + exact[0, 0], 0.2) * sqrt(2)).clamp(-2, 2)),
+                     ("inverse_haar", library.inverse_haar(x, None), haar.inverse_haar(exact))]  # fmt: skip
+            for up, down, padding in calls:
+                sides = borders(padding)
+                ours = library.upfirdn2d(x, fir, up, down, sides, False, 1.0)
+                pairs.append(("upfirdn2d", ours, upfirdn2d.reference(exact, fir.double(), up, down, sides)))
+            for name, ours, theirs in pairs:
+                close = 1e-5 if dtype == torch.float32 else 4e-3
+                if not torch.allclose(ours.double(), theirs, atol=close, rtol=close):
+                    raise WplusError(f"{name} of {library.path} computes something else here than it should.")

@@ -11,7 +11,25 @@ enum Kind : int32_t { LINEAR, RELU, LRELU, TANH, SIGMOID, ELU, SELU, SOFTPLUS, S
 struct Activation {
     int32_t kind, of_output;
     double alpha, gain, clamp;  // clamp < 0: none
+    float alpha32, gain32, clamp32;  // the same: converting to float is slow on many GPUs
 };
+
+inline Activation activation(int32_t kind, int32_t of_output, double alpha, double gain, double clamp) {
+    return {kind, of_output, alpha, gain, clamp, float(alpha), float(gain), float(clamp)};
+}
+
+template <class A> WPLUS_INLINE A alpha_of(const Activation& f) {
+    if constexpr (sizeof(A) == 8) return f.alpha;
+    else return f.alpha32;
+}
+template <class A> WPLUS_INLINE A gain_of(const Activation& f) {
+    if constexpr (sizeof(A) == 8) return f.gain;
+    else return f.gain32;
+}
+template <class A> WPLUS_INLINE A clamp_of(const Activation& f) {
+    if constexpr (sizeof(A) == 8) return f.clamp;
+    else return f.clamp32;
+}
 
 constexpr double SELU_SCALE = 1.0507009873554804934193349852946, SELU_ALPHA = 1.6732632423543772848170429916717;
 constexpr double STRAIGHT = 20;  // from here on softplus(z) is z, as in PyTorch
@@ -34,7 +52,7 @@ template <class A> WPLUS_INLINE A sigmoid(A z) {
 template <int KNOWN, class A> WPLUS_INLINE A plain(const Activation& f, A z) {
     switch (KNOWN == ANY ? f.kind : KNOWN) {
         case RELU: return z < 0 ? A(0) : z;  // a NaN stays one
-        case LRELU: return z > 0 ? z : z * A(f.alpha);
+        case LRELU: return z > 0 ? z : z * alpha_of<A>(f);
         case TANH: return hyperbolic_tangent(z);
         case SIGMOID: return sigmoid(z);
         case ELU: return z > 0 ? z : exponential_minus_1(z);
@@ -46,24 +64,24 @@ template <int KNOWN, class A> WPLUS_INLINE A plain(const Activation& f, A z) {
 }
 
 template <int KNOWN, class A> WPLUS_INLINE A value(const Activation& f, A z) {
-    const A y = plain<KNOWN>(f, z) * A(f.gain), c = A(f.clamp);
-    if (f.clamp < 0) return y;
+    const A y = plain<KNOWN>(f, z) * gain_of<A>(f), c = clamp_of<A>(f);
+    if (clamp_of<A>(f) < 0) return y;
     return y < -c ? -c : y > c ? c : y;  // a NaN stays one
 }
 
 // Whether the clamp lets a gradient through.  At the bound itself the input passes, an output cannot tell.
 template <int KNOWN, class A> WPLUS_INLINE bool passes(const Activation& f, A z) {
-    if (f.clamp < 0) return true;
-    const A y = f.of_output ? z : plain<KNOWN>(f, z) * A(f.gain), size = y < 0 ? -y : y;
-    return f.of_output ? size < A(f.clamp) : size <= A(f.clamp);
+    if (clamp_of<A>(f) < 0) return true;
+    const A y = f.of_output ? z : plain<KNOWN>(f, z) * gain_of<A>(f), size = y < 0 ? -y : y;
+    return f.of_output ? size < clamp_of<A>(f) : size <= clamp_of<A>(f);
 }
 
 template <int KNOWN, class A> WPLUS_INLINE A slope(const Activation& f, A z) {
     if (!passes<KNOWN>(f, z)) return A(0);
-    const A gain = A(f.gain);
+    const A gain = gain_of<A>(f);
     switch (KNOWN == ANY ? f.kind : KNOWN) {
         case RELU: return z > 0 ? gain : A(0);
-        case LRELU: return z > 0 ? gain : gain * A(f.alpha);
+        case LRELU: return z > 0 ? gain : gain * alpha_of<A>(f);
         case TANH: { const A t = hyperbolic_tangent(z); return gain * (A(1) - t * t); }
         case SIGMOID: { const A s = sigmoid(z); return gain * s * (A(1) - s); }
         case ELU: return z > 0 ? gain : gain * exponential(z);
@@ -76,7 +94,7 @@ template <int KNOWN, class A> WPLUS_INLINE A slope(const Activation& f, A z) {
 
 template <int KNOWN, class A> WPLUS_INLINE A bend(const Activation& f, A z) {
     if (!passes<KNOWN>(f, z)) return A(0);
-    const A gain = A(f.gain);
+    const A gain = gain_of<A>(f);
     switch (KNOWN == ANY ? f.kind : KNOWN) {
         case TANH: { const A t = hyperbolic_tangent(z); return gain * A(-2) * t * (A(1) - t * t); }
         case SIGMOID: { const A s = sigmoid(z); return gain * s * (A(1) - s) * (A(1) - A(2) * s); }

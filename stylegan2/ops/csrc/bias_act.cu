@@ -65,7 +65,7 @@ struct Styled {
     Activation f;
 };
 
-template <class T, int N> struct StyledKernel {
+template <class T, int N, bool LAST> struct StyledKernel {
     using Arguments = Styled;
     using A = typename Wide<T>::type;
     static constexpr int THREADS = 256, PHASES = 1;
@@ -84,17 +84,18 @@ template <class T, int N> struct StyledKernel {
             if (i >= a.count) continue;
             const int64_t n = quotient(i, a.image), c = remainder(quotient(i, a.step), a.over_channels);
             const int64_t at = n * a.noise_step + remainder(quotient(i, a.place), a.area);
-            const int channel = a.step.d == 1, pixel = a.place.d == 1;  // what changes from element to element
+            constexpr int ALONG = LAST ? N : 1, BESIDE = LAST ? 1 : N;  // of channels, of pixels
+            float scale[ALONG], b[ALONG], noise[BESIDE];
+            fetch<ALONG>(a.scale ? a.scale + n * a.channels + c : nullptr, 1.f, scale);
+            fetch<ALONG>(a.b ? a.b + c : nullptr, 0.f, b);
+            fetch<BESIDE>(a.noise ? a.noise + at : nullptr, 0.f, noise);
             Pack<T, N> y;
             WPLUS_UNROLL
             for (int j = 0; j < N; ++j) {
-                A z = widen(x[k].at[j]);
-                if (a.scale) z *= A(a.scale[n * a.channels + c + channel * j]);
-                if (a.noise) z += A(a.noise[at + pixel * j]);
-                if (a.b) z += A(a.b[c + channel * j]);
+                const A z = A(widen(x[k].at[j])) * scale[LAST ? j : 0] + noise[LAST ? 0 : j] + b[LAST ? j : 0];
                 y.at[j] = narrow<T>(value<LRELU>(a.f, z));
             }
-            *reinterpret_cast<Pack<T, N>*>(static_cast<T*>(a.y) + i) = y;
+            put(static_cast<T*>(a.y) + i, y);
         }
     }
 };
@@ -123,11 +124,16 @@ template <class T> int32_t by_width(const BiasAct& a, int32_t order, void* strea
     return packs && biases ? by_order<T, N>(a, order, stream) : by_order<T, 1>(a, order, stream);
 }
 
-template <class T> int32_t styled_by_width(const Styled& a, void* stream) {
+template <class T, bool LAST> int32_t styled_by_width(const Styled& a, void* stream) {
     constexpr int N = 16 / sizeof(T);
     const bool packs = a.count % N == 0 && aligned(a.x, 16) && aligned(a.y, 16);
-    const bool together = a.step.d == 1 ? a.channels % N == 0 : a.step.d % N == 0;
-    return packs && together ? each<StyledKernel<T, N>>(a, N, stream) : each<StyledKernel<T, 1>>(a, 1, stream);
+    const bool together = LAST ? a.channels % N == 0 && aligned(a.scale, 16) && aligned(a.b, 16)
+                               : a.area.d % N == 0 && a.noise_step % N == 0 && aligned(a.noise, 16);
+    return packs && together ? each<StyledKernel<T, N, LAST>>(a, N, stream) : each<StyledKernel<T, 1, LAST>>(a, 1, stream);
+}
+
+template <class T> int32_t styled(const Styled& a, bool channels_last, void* stream) {
+    return channels_last ? styled_by_width<T, true>(a, stream) : styled_by_width<T, false>(a, stream);
 }
 
 }  // namespace wplus
@@ -140,7 +146,7 @@ WPLUS_EXPORT int32_t wplus_bias_act(int32_t type, int32_t order, const void* x, 
                                     const void* v, void* y, int64_t count, int64_t step, int64_t channels, int32_t kind,
                                     double alpha, double gain, double clamp, int32_t of_output, void* stream) {
     const BiasAct a{x, b, g, v, y, count, divider(step, count), divider(channels, count),
-                    Activation{kind, of_output, alpha, gain, clamp}};
+                    activation(kind, of_output, alpha, gain, clamp)};
     if (type == FLOAT32) return by_width<float>(a, order, stream);
     if (type == FLOAT64) return by_width<double>(a, order, stream);
 #if defined(WPLUS_HALVES)
@@ -156,14 +162,15 @@ WPLUS_EXPORT int32_t wplus_styled_act(int32_t type, const void* x, const float* 
                                       int32_t channels_last, int64_t noise_step, double alpha, double gain, double clamp,
                                       void* stream) {
     const int64_t image = channels * area, count = batch * image;
+    if (count == 0) return 0;
     const int64_t step = channels_last ? 1 : area, place = channels_last ? channels : 1;
     const Styled a{x, scale, noise, b, y, count, channels, noise_step,
                    divider(image, count), divider(step, count), divider(channels, count), divider(place, count),
-                   divider(area, count), Activation{LRELU, 0, alpha, gain, clamp}};
-    if (type == FLOAT32) return styled_by_width<float>(a, stream);
+                   divider(area, count), activation(LRELU, 0, alpha, gain, clamp)};
+    if (type == FLOAT32) return styled<float>(a, channels_last, stream);
 #if defined(WPLUS_HALVES)
-    if (type == FLOAT16) return styled_by_width<__half>(a, stream);
-    if (type == BFLOAT16) return styled_by_width<__nv_bfloat16>(a, stream);
+    if (type == FLOAT16) return styled<__half>(a, channels_last, stream);
+    if (type == BFLOAT16) return styled<__nv_bfloat16>(a, channels_last, stream);
 #endif
     return NO_KERNEL;
 }

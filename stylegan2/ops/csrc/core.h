@@ -58,6 +58,41 @@ template <> WPLUS_INLINE __nv_bfloat16 narrow<__nv_bfloat16, float>(float x) { r
 // N numbers that are read or written at once (their address is a multiple of their size).
 template <class T, int N> struct alignas(sizeof(T) * N) Pack { T at[N]; };
 
+// Writes all N at once.  Left to itself nvcc takes a struct that was computed in a loop apart into N stores.
+template <class T, int N> WPLUS_INLINE void put(T* to, const Pack<T, N>& from) {
+#if defined(__CUDA_ARCH__)
+    unsigned w[(sizeof(Pack<T, N>) + 3) / 4];
+    if constexpr (sizeof(from) == 16) {
+        memcpy(w, &from, 16);
+        asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(w[0]), "r"(w[1]), "r"(w[2]), "r"(w[3])
+                     : "memory");
+    } else if constexpr (sizeof(from) == 8) {
+        memcpy(w, &from, 8);
+        asm volatile("st.global.v2.b32 [%0], {%1, %2};" ::"l"(to), "r"(w[0]), "r"(w[1]) : "memory");
+    } else if constexpr (sizeof(from) == 4) {
+        memcpy(w, &from, 4);
+        asm volatile("st.global.b32 [%0], %1;" ::"l"(to), "r"(w[0]) : "memory");
+    } else
+#endif
+        *reinterpret_cast<Pack<T, N>*>(to) = from;
+}
+
+// N float32 that lie beside each other, `otherwise` where there are none; 16 bytes at a time (the address allows it).
+template <int N> WPLUS_INLINE void fetch(const float* from, float otherwise, float (&to)[N]) {
+    if constexpr (N % 4 == 0) {
+        WPLUS_UNROLL
+        for (int k = 0; k < N; k += 4) {
+            Pack<float, 4> some{{otherwise, otherwise, otherwise, otherwise}};
+            if (from) some = *reinterpret_cast<const Pack<float, 4>*>(from + k);
+            WPLUS_UNROLL
+            for (int i = 0; i < 4; ++i) to[k + i] = some.at[i];
+        }
+    } else {
+        WPLUS_UNROLL
+        for (int k = 0; k < N; ++k) to[k] = from ? from[k] : otherwise;
+    }
+}
+
 // n / d for a fixed d: multiply and shift where n < 2^31, an ordinary division of 64 bits beyond.
 struct Divider {
     uint64_t d;

@@ -35,14 +35,15 @@ template <class T, int N, bool LAST> struct HaarKernel {
         for (int k = 0; k < 4; ++k)
             bands[k] = *reinterpret_cast<const Pack<T, N>*>(static_cast<const T*>(a.x) + from + k * band);
         Pack<T, N> out[2][2];
+        float gain[4][N];
+        WPLUS_UNROLL
+        for (int k = 0; k < 4; ++k)
+            fetch<N>(a.gain ? a.gain + (image * 4 + k) * a.channels + c : nullptr, 1.f, gain[k]);
         WPLUS_UNROLL
         for (int n = 0; n < N; ++n) {
             A in[4];
             WPLUS_UNROLL
-            for (int k = 0; k < 4; ++k) {
-                in[k] = A(widen(bands[k].at[n])) * A(0.5);
-                if (a.gain) in[k] *= A(a.gain[(image * 4 + k) * a.channels + c + n]);
-            }
+            for (int k = 0; k < 4; ++k) in[k] = A(widen(bands[k].at[n])) * A(0.5) * A(gain[k][n]);
             const A plus = in[0] + in[1], minus = in[0] - in[1], high_plus = in[2] + in[3], high_minus = in[2] - in[3];
             out[0][0].at[n] = narrow<T>(plus + high_plus);
             out[0][1].at[n] = narrow<T>(plus - high_plus);
@@ -54,11 +55,11 @@ template <class T, int N, bool LAST> struct HaarKernel {
             const int64_t row = 2 * v + i, wide = 2 * a.width;
             if constexpr (LAST) {
                 T* y = static_cast<T*>(a.y) + ((image * 2 * a.height + row) * wide + 2 * u) * a.channels + c;
-                *reinterpret_cast<Pack<T, N>*>(y) = out[i][0];
-                *reinterpret_cast<Pack<T, N>*>(y + a.channels) = out[i][1];
+                put(y, out[i][0]);
+                put(y + a.channels, out[i][1]);
             } else {
                 T* y = static_cast<T*>(a.y) + ((image * a.channels + c) * 2 * a.height + row) * wide + 2 * u;
-                *reinterpret_cast<Pack<T, 2>*>(y) = Pack<T, 2>{out[i][0].at[0], out[i][1].at[0]};
+                put(y, Pack<T, 2>{out[i][0].at[0], out[i][1].at[0]});
             }
         }
     }
@@ -76,7 +77,7 @@ template <class T> int32_t haar(const Haar& a, bool channels_last, void* stream)
     constexpr int N = 16 / sizeof(T);
     if (!aligned(a.y, 2 * sizeof(T))) return NO_KERNEL;
     if (!channels_last) return run_haar<T, 1, false>(a, stream);
-    const bool packs = a.channels % N == 0 && aligned(a.x, 16) && aligned(a.y, 16);
+    const bool packs = a.channels % N == 0 && aligned(a.x, 16) && aligned(a.y, 16) && aligned(a.gain, 16);
     return packs ? run_haar<T, N, true>(a, stream) : run_haar<T, 1, true>(a, stream);
 }
 

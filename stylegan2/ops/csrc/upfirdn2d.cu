@@ -38,42 +38,43 @@ template <class A> WPLUS_INLINE A tap(const Resample& a, int j, int i) {
     return static_cast<const A*>(a.fir)[at] * A(a.gain);
 }
 
-template <class A> WPLUS_INLINE A finish(const Epilogue& e, A sum, int64_t plane, int64_t channel, int64_t image, int64_t pixel) {
-    if (!e.wanted) return sum;
-    if (e.scale) sum *= A(e.scale[plane]);
-    if (e.noise) sum += A(e.noise[image * e.noise_step + pixel]);
-    if (e.b) sum += A(e.b[channel]);
-    return value<LRELU>(e.f, sum);
-}
-
 constexpr int TAPS = 4;
 
-// The filter as `Tile` and `Strip` use it: rows and columns if it is an outer product.
-template <class A> struct Taps {
-    A at[TAPS][TAPS], row[TAPS], column[TAPS];
-    int outer;
-};
+// The filter as `Tile` and `Strip` use it, a tap a thread.
+template <class A> struct alignas(16) Taps { A at[TAPS][TAPS]; };
 
-template <class A> WPLUS_INLINE void read_taps(const Resample& a, Taps<A>& t) {
-    int pj = 0, pi = 0;
-    A most = 0;
-    for (int j = 0; j < TAPS; ++j)
-        for (int i = 0; i < TAPS; ++i) {
-            t.at[j][i] = tap<A>(a, j, i);
-            const A size = t.at[j][i] < 0 ? -t.at[j][i] : t.at[j][i];
-            if (size > most) most = size, pj = j, pi = i;
-        }
-    t.outer = most > 0;
-    for (int k = 0; k < TAPS; ++k) {
-        t.row[k] = t.at[pj][k];
-        t.column[k] = most > 0 ? t.at[k][pi] / t.at[pj][pi] : A(0);
-    }
-    for (int j = 0; j < TAPS; ++j)
-        for (int i = 0; i < TAPS; ++i) {
-            const A off = t.at[j][i] - t.column[j] * t.row[i];
-            if ((off < 0 ? -off : off) > most * A(1e-6)) t.outer = 0;
-        }
+template <class A> WPLUS_INLINE void read_taps(const Resample& a, Taps<A>& t, int thread) {
+    if (thread < TAPS * TAPS) t.at[thread / TAPS][thread % TAPS] = tap<A>(a, thread / TAPS, thread % TAPS);
 }
+
+// Rows and columns if the filter is an outer product.  Every thread finds them for itself, from shared memory.
+template <class A> struct Lines {
+    A row[TAPS], column[TAPS];
+    bool outer;
+
+    WPLUS_INLINE explicit Lines(const Taps<A>& t) {
+        int pj = 0, pi = 0;
+        A most = 0;
+        WPLUS_UNROLL
+        for (int j = 0; j < TAPS; ++j)
+            WPLUS_UNROLL
+            for (int i = 0; i < TAPS; ++i) {
+                const A size = t.at[j][i] < 0 ? -t.at[j][i] : t.at[j][i];
+                if (size > most) most = size, pj = j, pi = i;
+            }
+        outer = most > 0;
+        const A over = most > 0 ? A(1) / t.at[pj][pi] : A(0);
+        WPLUS_UNROLL
+        for (int k = 0; k < TAPS; ++k) row[k] = t.at[pj][k], column[k] = t.at[k][pi] * over;
+        WPLUS_UNROLL
+        for (int j = 0; j < TAPS; ++j)
+            WPLUS_UNROLL
+            for (int i = 0; i < TAPS; ++i) {
+                const A off = t.at[j][i] - column[j] * row[i];
+                if ((off < 0 ? -off : off) > most * A(1e-6)) outer = false;
+            }
+    }
+};
 
 // ---- NCHW
 
@@ -89,7 +90,7 @@ template <class T, int UP, int DOWN, int LANES, int ROWS> struct Tile {
     static constexpr int NEED = ((COLUMNS - 1) * DOWN + TAPS - 1) / UP + 1;  // input columns and rows a thread needs
     static constexpr int NEED_ROWS = ((ROWS - 1) * DOWN + TAPS - 1) / UP + 1;
     static constexpr int READ = (NEED + TOGETHER - 1) / TOGETHER * TOGETHER;
-    static constexpr int LAST = (LANES - 1) * COLUMNS * DOWN / UP + READ;  // where the last lane's reading ends
+    static constexpr int LAST = (WIDTH / COLUMNS - 1) * COLUMNS * DOWN / UP + READ;  // where the last lane's reading ends
     static constexpr int PITCH = ((LAST > IN_W ? LAST : IN_W) + 3) / 4 * 4;
 
     struct alignas(16) Shared {
@@ -117,16 +118,27 @@ template <class T, int UP, int DOWN, int LANES, int ROWS> struct Tile {
         // both differences are multiples of UP, by the choice of the shifts
         const int top = (v * DOWN - a.pad_top) / UP, left = (u * DOWN - a.pad_left) / UP, lane = thread % 32;
         const T* x = static_cast<const T*>(a.x) + plane * a.in_h * a.in_w;
-        if (thread == 0) read_taps(a, shared.taps);
+        read_taps(a, shared.taps, thread);
         WPLUS_UNROLL
         for (int c = 0; c < (PITCH + 31) / 32; ++c) {
             const int column = lane + 32 * c, from = left + column;
             const bool inside = column < IN_W && from >= 0 && from < a.in_w;
             if (column >= PITCH) continue;
-            for (int r = thread / 32; r < IN_H; r += THREADS / 32) {
-                const int line = top + r;
-                const bool there = inside && line >= 0 && line < a.in_h;
-                shared.picture[r][column] = there ? A(widen(x[int64_t{line} * a.in_w + from])) : A(0);
+            constexpr int LINES = (IN_H + THREADS / 32 - 1) / (THREADS / 32), AHEAD = LINES > 9 ? 6 : LINES;
+            WPLUS_UNROLL
+            for (int first = 0; first < LINES; first += AHEAD) {
+                T read[AHEAD];
+                WPLUS_UNROLL
+                for (int k = 0; k < AHEAD; ++k) {
+                    const int r = thread / 32 + (first + k) * (THREADS / 32), line = top + r;
+                    read[k] = T(0.f);
+                    if (inside && r < IN_H && line >= 0 && line < a.in_h) read[k] = x[int64_t{line} * a.in_w + from];
+                }
+                WPLUS_UNROLL
+                for (int k = 0; k < AHEAD; ++k) {
+                    const int r = thread / 32 + (first + k) * (THREADS / 32);
+                    if (r < IN_H) shared.picture[r][column] = A(widen(read[k]));
+                }
             }
         }
     }
@@ -135,8 +147,9 @@ template <class T, int UP, int DOWN, int LANES, int ROWS> struct Tile {
         const int lane = thread % LANES;
         if (lane * COLUMNS >= WIDTH) return;
         A sums[ROWS][COLUMNS] = {};
-        if (shared.taps.outer) gather<true>(shared, lane, thread / LANES, sums);
-        else gather<false>(shared, lane, thread / LANES, sums);
+        const Lines<A> lines(shared.taps);
+        if (lines.outer) gather<true>(shared, lines, lane, thread / LANES, sums);
+        else gather<false>(shared, lines, lane, thread / LANES, sums);
         int64_t plane;
         int v, u;
         origin(a, block, plane, v, u);
@@ -145,17 +158,26 @@ template <class T, int UP, int DOWN, int LANES, int ROWS> struct Tile {
         T* y = static_cast<T*>(a.y) + plane * a.out_h * a.out_w;
         const int64_t image = a.epilogue.wanted ? quotient(plane, a.by_c) : 0, channel = plane - image * a.channels;
         const bool whole = u >= 0 && u + COLUMNS <= a.out_w && a.out_w % COLUMNS == 0 && a.shift_x == 0;
+        const Epilogue& e = a.epilogue;
+        const float scale = e.wanted && e.scale ? e.scale[plane] : 1.f, b = e.wanted && e.b ? e.b[channel] : 0.f;
         WPLUS_UNROLL
         for (int r = 0; r < ROWS; ++r) {
             if (v + r < 0 || v + r >= a.out_h) continue;
             const int64_t at = int64_t{v + r} * a.out_w + u;
+            float noise[COLUMNS] = {};
+            if (e.wanted && e.noise) {
+                WPLUS_UNROLL
+                for (int c = 0; c < COLUMNS; ++c)
+                    if (whole || (u + c >= 0 && u + c < a.out_w)) noise[c] = e.noise[image * e.noise_step + at + c];
+            }
             Pack<T, COLUMNS> out;
             WPLUS_UNROLL
-            for (int c = 0; c < COLUMNS; ++c)
-                if (whole || (u + c >= 0 && u + c < a.out_w))
-                    out.at[c] = narrow<T>(finish(a.epilogue, sums[r][c], plane, channel, image, at + c));
+            for (int c = 0; c < COLUMNS; ++c) {
+                const A sum = sums[r][c];
+                out.at[c] = narrow<T>(e.wanted ? value<LRELU>(e.f, sum * scale + noise[c] + b) : sum);
+            }
             if (whole) {
-                *reinterpret_cast<Pack<T, COLUMNS>*>(y + at) = out;
+                put(y + at, out);
             } else {
                 WPLUS_UNROLL
                 for (int c = 0; c < COLUMNS; ++c)
@@ -165,12 +187,13 @@ template <class T, int UP, int DOWN, int LANES, int ROWS> struct Tile {
     }
 
     template <bool OUTER>
-    WPLUS_INLINE static void gather(const Shared& shared, int lane, int strip, A (&sums)[ROWS][COLUMNS]) {
+    WPLUS_INLINE static void gather(const Shared& shared, const Lines<A>& lines, int lane, int strip,
+                                    A (&sums)[ROWS][COLUMNS]) {
         const Taps<A>& taps = shared.taps;
         A row[TAPS], column[TAPS], at[OUTER ? 1 : TAPS][TAPS];
         WPLUS_UNROLL
         for (int k = 0; k < TAPS; ++k) {
-            row[k] = taps.row[k], column[k] = taps.column[k];
+            row[k] = lines.row[k], column[k] = lines.column[k];
             if (!OUTER) {
                 WPLUS_UNROLL
                 for (int i = 0; i < TAPS; ++i) at[OUTER ? 0 : k][i] = taps.at[k][i];
@@ -225,7 +248,7 @@ template <class T, int UP, int DOWN, int ROWS> struct Strip {
 
     template <int PHASE> WPLUS_INLINE static void run(const Arguments& a, int64_t block, int thread, void* memory) {
         if constexpr (PHASE == 0) {
-            if (thread == 0) read_taps(a, *static_cast<Shared*>(memory));
+            read_taps(a, *static_cast<Shared*>(memory), thread);
         } else {
             compute(a, block * THREADS + thread, *static_cast<const Shared*>(memory));
         }
@@ -241,6 +264,10 @@ template <class T, int UP, int DOWN, int ROWS> struct Strip {
         const int skip = UP == 1 ? 0 : ((-from) % UP + UP) % UP;  // inserted columns before the first one that counts
         const int left = (from + skip) / UP;
         const T* x = static_cast<const T*>(a.x) + image * a.in_h * a.in_w * a.channels + channel;
+        const Lines<A> lines(taps);
+        A row[NEED];
+        WPLUS_UNROLL
+        for (int c = 0; c < NEED; ++c) row[c] = UP == 2 && skip ? lines.row[(c * UP + 1) % TAPS] : lines.row[c * UP];
         A sums[ROWS][N] = {};
         WPLUS_UNROLL
         for (int r = 0; r < NEED_ROWS; ++r) {
@@ -253,20 +280,19 @@ template <class T, int UP, int DOWN, int ROWS> struct Strip {
                 Pack<T, N> some;
                 const bool there = column >= 0 && column < a.in_w;
                 if (there) some = *reinterpret_cast<const Pack<T, N>*>(x + (int64_t{from_line} * a.in_w + column) * a.channels);
-                const int i = skip + c * UP;
                 WPLUS_UNROLL
                 for (int k = 0; k < N; ++k) {
                     in[c][k] = there ? A(widen(some.at[k])) : A(0);
-                    if (i < TAPS) across[k] += taps.row[i] * in[c][k];
+                    across[k] += row[c] * in[c][k];
                 }
             }
             WPLUS_UNROLL
             for (int out = 0; out < ROWS; ++out) {
                 const int j = r * UP - out * DOWN;
                 if (j < 0 || j >= TAPS) continue;
-                if (taps.outer) {
+                if (lines.outer) {
                     WPLUS_UNROLL
-                    for (int k = 0; k < N; ++k) sums[out][k] += taps.column[j] * across[k];
+                    for (int k = 0; k < N; ++k) sums[out][k] += lines.column[j] * across[k];
                 } else {
                     WPLUS_UNROLL
                     for (int c = 0; c < NEED; ++c) {
@@ -278,18 +304,22 @@ template <class T, int UP, int DOWN, int ROWS> struct Strip {
                 }
             }
         }
+        const Epilogue& e = a.epilogue;
+        float scale[N], b[N];
+        fetch<N>(e.wanted && e.scale ? e.scale + image * a.channels + channel : nullptr, 1.f, scale);
+        fetch<N>(e.wanted && e.b ? e.b + channel : nullptr, 0.f, b);
         WPLUS_UNROLL
         for (int out = 0; out < ROWS; ++out) {
             if (v + out < 0 || v + out >= a.out_h) continue;
             const int64_t pixel = int64_t{v + out} * a.out_w + u;
+            const float noise = e.wanted && e.noise ? e.noise[image * e.noise_step + pixel] : 0.f;
             Pack<T, N> y;
             WPLUS_UNROLL
             for (int k = 0; k < N; ++k) {
-                const int64_t c = channel + k;
-                y.at[k] = narrow<T>(finish(a.epilogue, sums[out][k], image * a.channels + c, c, image, pixel));
+                const A z = sums[out][k] * scale[k] + noise + b[k];
+                y.at[k] = narrow<T>(e.wanted ? value<LRELU>(e.f, z) : sums[out][k]);
             }
-            T* to = static_cast<T*>(a.y) + (image * a.out_h * a.out_w + pixel) * a.channels + channel;
-            *reinterpret_cast<Pack<T, N>*>(to) = y;
+            put(static_cast<T*>(a.y) + (image * a.out_h * a.out_w + pixel) * a.channels + channel, y);
         }
     }
 };
@@ -365,7 +395,8 @@ template <class T, int UP, int DOWN, int ROWS> int32_t stripped(Resample a, void
 template <class T, int UP, int DOWN> int32_t by_order(const Resample& a, void* stream) {
     constexpr int ROWS = DOWN == 2 ? 4 : 8;
     if (a.channels_last) {
-        const bool packs = a.channels % (16 / sizeof(T)) == 0 && aligned(a.x, 16) && aligned(a.y, 16);
+        const bool packs = a.channels % (16 / sizeof(T)) == 0 && aligned(a.x, 16) && aligned(a.y, 16)
+                           && aligned(a.epilogue.scale, 16) && aligned(a.epilogue.b, 16);
         return packs ? stripped<T, UP, DOWN, 4>(a, stream) : general<T>(a, stream);
     }
     if (a.out_w <= 32) return tiled<T, UP, DOWN, 8, 2>(a, stream);
@@ -373,6 +404,7 @@ template <class T, int UP, int DOWN> int32_t by_order(const Resample& a, void* s
 }
 
 template <class T> int32_t by_factors(const Resample& a, void* stream) {
+    if (a.taps_x * a.taps_y == 1 && !a.epilogue.wanted) return general<T>(a, stream);  // nothing to share
     const bool small = a.taps_x <= TAPS && a.taps_y <= TAPS && a.in_h < (1 << 24) && a.in_w < (1 << 24);
     const bool alike = a.up_x == a.up_y && a.down_x == a.down_y;
     if (small && alike && a.up_x == 1 && a.down_x == 1) return by_order<T, 1, 1>(a, stream);
@@ -400,7 +432,7 @@ WPLUS_EXPORT int32_t wplus_upfirdn2d(int32_t type, const void* x, const void* fi
     a.batch = batch, a.channels = channels, a.in_h = in_h, a.in_w = in_w, a.out_h = out_h, a.out_w = out_w;
     a.up_x = up_x, a.up_y = up_y, a.down_x = down_x, a.down_y = down_y, a.pad_left = pad_left, a.pad_top = pad_top;
     a.taps_x = taps_x, a.taps_y = taps_y, a.flip = flip, a.channels_last = channels_last, a.gain = gain;
-    a.epilogue = Epilogue{scale, noise, b, noise_step, Activation{LRELU, 0, alpha, act_gain, clamp}, finish};
+    a.epilogue = Epilogue{scale, noise, b, noise_step, activation(LRELU, 0, alpha, act_gain, clamp), finish};
     if (batch * channels * out_h * out_w == 0) return 0;
     if (type == FLOAT32) return by_factors<float>(a, stream);
     if (type == FLOAT64) return general<double>(a, stream);

@@ -3,10 +3,13 @@
 On the CPU with the host build of the kernels; with the kernels where there is a GPU.
 """
 
+import warnings
+
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from stylegan2.ops import bias_act, finish, inverse_haar, library, setup_fir, upfirdn2d
+from stylegan2.ops import bias_act, build, finish, inverse_haar, library, setup_fir, upfirdn2d
 from stylegan2.ops.bias_act import ACTIVATIONS
 
 
@@ -148,6 +151,77 @@ def test_torch_export_keeps_them(device):
     program = torch.export.export(layer, (x,))
     assert "wplus.upfirdn2d" in str(program.graph) and "wplus.bias_act" in str(program.graph)
     torch.testing.assert_close(program.module()(x), layer(x))
+
+
+def test_what_the_kernels_would_misread_goes_to_the_reference(device):
+    x, scale = several(device, (3, 8, 6, 6), (3, 8))
+    wide = setup_fir([1, 3, 3, 1]).to(device)
+    for fir in (wide.half(), wide.double()):  # whatever type a filter has
+        torch.testing.assert_close(finish(x, scale, fir=fir, padding=1), finish(x, scale, fir=wide, padding=1))
+    one = torch.ones(1, 8, device=device) * 2  # what broadcasts only in PyTorch
+    torch.testing.assert_close(finish(x, one), finish.reference(x, one))
+    noise = torch.ones(3, 8, 6, 6, device=device)
+    torch.testing.assert_close(finish(x, noise=noise), finish.reference(x, noise=noise))
+    gain = torch.full((3, 1, 1, 1), 2.0, device=device)
+    torch.testing.assert_close(inverse_haar(x, gain), inverse_haar.reference(x, gain))
+    with pytest.raises(RuntimeError):
+        inverse_haar(x[:, :6])
+    infinite = x.clone()
+    infinite[0, 0, 1, 1] = float("inf")
+    assert torch.equal(upfirdn2d(infinite, None, down=2), infinite[..., ::2, ::2])
+
+
+def test_empty_pictures(device):
+    fir = setup_fir([1, 3, 3, 1]).to(device)
+    for shape in ((2, 0, 8, 8), (0, 8, 8, 8)):
+        x = torch.zeros(shape, device=device)
+        assert finish(x, padding=1).shape == shape and bias_act(x, act="lrelu").shape == shape
+        assert finish(x, fir=fir, padding=2).shape == (*shape[:2], 9, 9) and inverse_haar(x).shape[1] == shape[1] // 4
+    assert finish(torch.zeros(2, 8, 0, 4, device=device)).shape == (2, 8, 0, 4)
+
+
+def test_forward_mode_and_function_transforms_go_through_the_reference(device):
+    x, fir = several(device, (2, 8, 6, 6), (4, 4))
+    for function in (
+        lambda t: bias_act(t, act="swish"),
+        lambda t: upfirdn2d(t, fir, padding=2),
+        lambda t: finish(t),
+        lambda t: inverse_haar(t),
+    ):
+        value, tangent = torch.func.jvp(function, (x,), (torch.ones_like(x),))
+        with library.using(device, None):
+            expected = torch.func.jvp(function, (x,), (torch.ones_like(x),))
+        torch.testing.assert_close((value, tangent), expected)
+        found = torch.func.grad(lambda t, f=function: f(t).square().sum())(x)
+        leaf = x.clone().requires_grad_()
+        torch.testing.assert_close(found, torch.autograd.grad(function(leaf).square().sum(), leaf)[0])
+
+
+@pytest.mark.parametrize("around", ["autocast", "float64", "tracing", "inference"])
+def test_the_first_use_may_come_at_any_time(around, host, monkeypatch):
+    """Inside autocast, under another default type, while somebody traces: kernels are checked, and stay."""
+    monkeypatch.setattr(library, "_libraries", {})
+    monkeypatch.setattr(build, "here", lambda: ["90"])
+    monkeypatch.setattr(build, "build", lambda *_: host.path)
+    check = library.check
+    monkeypatch.setattr(library, "check", lambda found, _: check(found, "cpu"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        if around == "autocast":
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                assert library.get("cuda") is not None
+        elif around == "float64":
+            torch.set_default_dtype(torch.float64)
+            try:
+                assert library.get("cuda") is not None
+            finally:
+                torch.set_default_dtype(torch.float32)
+        elif around == "tracing":
+            with FakeTensorMode():
+                assert library.get("cuda") is not None
+        else:
+            with torch.inference_mode():
+                assert library.get("cuda") is not None
 
 
 def test_without_kernels_the_registered_operators_say_so():
