@@ -103,6 +103,7 @@ def apply(
     out: Annotated[Path, typer.Option(help="Folder for the results; files keep their names.")] = Path("out"),
     how: Annotated[str, typer.Option(help="First make a sketch (gray, ...) of the picture.")] = "",
     size: Annotated[int | None, typer.Option(help="Pixels along a side that the network sees.")] = None,
+    faces: Annotated[bool, typer.Option("--faces", help="Every face in its photo, and back into it.")] = False,
     samples: Annotated[int, typer.Option(min=1, help="Results a picture, of BicycleGAN.")] = 4,
     like: Annotated[
         Path | None, typer.Option(help="A picture whose style is taken, with BicycleGAN's encoder.")
@@ -117,7 +118,7 @@ def apply(
     from editing.invert import check_device
     from editing.translation import applying
 
-    job = applying.Job(network, how, size, samples, like, encoder, label, seed, check_device(device))
+    job = applying.Job(network, how, size, samples, like, encoder, label, seed, check_device(device), faces)
     failed = 0
     for _, result in applying.run(job, img, out):
         if isinstance(result, WplusError):

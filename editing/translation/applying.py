@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from editing import provenance
+from editing.faces import align, detect, paste
 from editing.faces import photo as photos
 from editing.translation import checkpoints
 from editing.translation.degrade import WAYS
@@ -25,10 +26,12 @@ from editing.translation.networks import (
 )
 from editing.types import Recipe
 from stylegan2 import engine
-from stylegan2.errors import PhotoError, UsageError, WplusError
+from stylegan2.errors import NoFaceFound, PhotoError, UsageError, WplusError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 LARGEST = 4096  # pixels along a side
+CROP, SMALLEST = 256, 32  # a face, for networks that take any size; below this a network's size is but a step
+Calls = list[tuple[Tensor, ...]]  # what a network takes besides the picture, one a result
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Job:
     label: list[float] | None = None
     seed: int = 0
     device: str = "cpu"
+    faces: bool = False
 
     def __post_init__(self) -> None:
         if self.how and self.how not in WAYS:
@@ -62,7 +66,8 @@ def run(job: Job, img: Path, out: Path) -> Iterator[tuple[Path, Path | WplusErro
     out.mkdir(parents=True, exist_ok=True)
     for path in paths:
         try:
-            results = translated(job, network, calls, path)
+            photo = photos.load(path)
+            results = with_faces(job, network, calls, photo) if job.faces else whole(job, network, calls, photo)
         except WplusError as error:
             yield path, error
             continue
@@ -70,10 +75,32 @@ def run(job: Job, img: Path, out: Path) -> Iterator[tuple[Path, Path | WplusErro
             name = f"{path.stem}.png" if len(results) == 1 else f"{path.stem}.{number}.png"
             target = out / (path.parent.relative_to(img) if img.is_dir() else "") / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            yield path, provenance.save(photos.from_rgb(result), target, Recipe(), sidecar=False)
+            yield path, provenance.save(result, target, Recipe(), sidecar=False)
 
 
-def prepared(job: Job, network: nn.Module) -> list[tuple[Tensor, ...]]:
+def whole(job: Job, network: nn.Module, calls: Calls, photo: photos.Photo) -> list[photos.Photo]:
+    """The whole picture, translated."""
+    return [photos.from_rgb(result) for result in translated(job, network, calls, photo.rgb, photo.name)[1]]
+
+
+def with_faces(job: Job, network: nn.Module, calls: Calls, photo: photos.Photo) -> list[photos.Photo]:
+    """The photo with every face translated where it is: each is cut out as FFHQ's are, and what the network changed
+    between its input and its output goes back into the photo, whose own fine detail stays."""
+    found, results = detect.find_faces(photo.rgb), [photo] * len(calls)
+    if not found:
+        raise NoFaceFound(f"No face found in {photo.name}: without --faces the whole picture is translated.")
+    size = job.size or (network.size if network.size >= SMALLEST else CROP)
+    for face in found:
+        crop = align.crop(photo.rgb, face.quad, size)
+        seen, drawn = translated(replace(job, size=None), network, calls, crop, photo.name)
+        results = [
+            paste.paste(result, face.quad, picture, seen, landmarks=face.landmarks).photo
+            for result, picture in zip(results, drawn, strict=True)
+        ]
+    return results
+
+
+def prepared(job: Job, network: nn.Module) -> Calls:
     """What a network takes besides the picture, one tuple a result."""
     if isinstance(network, StarGANGenerator):
         if job.label is None or len(job.label) != network.domains:
@@ -97,7 +124,7 @@ def style(job: Job, network: BicycleGenerator) -> Tensor:
     if not isinstance(encoder, BicycleEncoder):
         raise UsageError(f"{job.encoder} holds {checkpoints.named(encoder)}, not BicycleGAN's encoder.")
     side = 16 * 2 ** len([name for name, _ in encoder.named_modules() if name.endswith("shortcut")])
-    picture = Image.fromarray(pixels(job.like)).resize((side, side), Image.Resampling.BICUBIC)
+    picture = Image.fromarray(photos.load(job.like).rgb).resize((side, side), Image.Resampling.BICUBIC)
     with torch.no_grad():
         code = encoder.to(job.device)(engine.to_float(np.asarray(picture)).to(job.device))[0]
     if code.shape[1] != network.nz:
@@ -105,25 +132,21 @@ def style(job: Job, network: BicycleGenerator) -> Tensor:
     return code
 
 
-def pixels(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of any photo."""
-    return photos.load(path).rgb
-
-
 @torch.no_grad()
-def translated(job: Job, network: nn.Module, calls: list[tuple[Tensor, ...]], path: Path) -> list[np.ndarray]:
-    """One picture -> results (H, W, 3) uint8."""
-    picture = pixels(path)
+def translated(
+    job: Job, network: nn.Module, calls: Calls, picture: np.ndarray, name: str
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """A picture (H, W, 3) uint8 -> what the network sees of it, and its results, of the same size."""
     if job.size:
         picture = np.asarray(Image.fromarray(picture).resize((job.size, job.size), Image.Resampling.LANCZOS))
     picture = WAYS[job.how](picture, np.random.default_rng(job.seed)) if job.how else picture
     height, width = picture.shape[:2]
     if max(height, width) > LARGEST:
-        raise PhotoError(f"{path} is {width}x{height} pixels; at most {LARGEST} fit: --size 1024 makes it smaller.")
+        raise PhotoError(f"{name} is {width}x{height} pixels; at most {LARGEST} fit: --size 1024 makes it smaller.")
     exact = isinstance(network, UnetGenerator | BicycleGenerator)
     if exact and (height % network.size or width % network.size):
         wanted = f"sides that are multiples of {network.size}"
-        raise PhotoError(f"{path} is {width}x{height} pixels; this network needs {wanted}: --size {network.size}.")
+        raise PhotoError(f"{name} is {width}x{height} pixels; this network needs {wanted}: --size {network.size}.")
     x = engine.to_float(picture).to(job.device)
     step = network.size
     x = F.pad(x, (0, -width % step, 0, -height % step), mode="replicate")  # the others take any size, rounded up
@@ -135,4 +158,4 @@ def translated(job: Job, network: nn.Module, calls: list[tuple[Tensor, ...]], pa
         else:
             y = network(x, *call)
         results.append(engine.to_uint8(y[..., :height, :width])[0])
-    return results
+    return picture, results

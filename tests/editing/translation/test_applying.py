@@ -141,3 +141,23 @@ def test_one_bad_picture_does_not_stop_a_folder(tmp_path, run):
     assert code == 1 and error.count("\n") == 1 and "b.png" in error
     assert lines == [str(tmp_path / "out" / "a.png"), str(tmp_path / "out" / "sub" / "c.png")]
     assert run("apply", "--network", unet, "--img", tmp_path / "in" / "a.png", "--size", 64, "--how", "sketch")[0] == 0
+
+
+SAMPLE = "docs/samples/astronaut.jpg"
+
+
+@pytest.mark.weights
+def test_faces_are_translated_where_they_are(tmp_path, run, weights):
+    weights("dlib-landmarks-68")
+    network = seeded(lambda: RBDN(3, 3, 4, 2))
+    file, out = saved(tmp_path, network), tmp_path / "out"
+    code, lines, error = run("apply", "--network", file, "--img", SAMPLE, "--out", out, "--faces", "--size", 64)
+    assert code == 0, error
+    before, after = np.asarray(Image.open(SAMPLE)), np.asarray(Image.open(lines[0]))
+    changed = (before != after).any(2)
+    rows, _ = np.nonzero(changed)
+    assert before.shape == after.shape and 0.005 < changed.mean() < 0.5  # the face, and no more
+    assert rows.max() < before.shape[0] * 0.85  # not the hands
+    monkey = photo(tmp_path, (300, 300), "noise/a.png")
+    code, _, error = run("apply", "--network", file, "--img", monkey, "--out", out, "--faces")
+    assert code == 1 and "No face found in a.png" in error and error.count("\n") == 1
