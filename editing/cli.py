@@ -18,6 +18,7 @@ COMMANDS = {
     "ui": ("ui.serve", "The editor, in a browser on this machine."),
     "translate": ("editing.translate", "Translation networks: pix2pix, CycleGAN and others."),
     "evaluate": ("editing.evaluate", "Measure how well inversion keeps faces, and how well they edit."),
+    "ops": ("stylegan2.ops.__main__", "CUDA kernels: build, info, bench."),
     "zoo": ("stylegan2.zoo", "Weights: list, fetch, verify, find, delete."),
 }
 

@@ -86,10 +86,12 @@ def called(line: str) -> tuple[str, ...]:
         words = [
             "python",
             "-m",
-            {"zoo": "stylegan2.zoo", "ui": "ui.serve"}.get(words[1], f"editing.{words[1]}"),
+            {"zoo": "stylegan2.zoo", "ops": "stylegan2.ops", "ui": "ui.serve"}.get(words[1], f"editing.{words[1]}"),
             *words[2:],
         ]
-    has_subcommand = words[2] in ("stylegan2.zoo", "editing.directions", "editing.translate") and len(words) > 3
+    has_subcommand = (
+        words[2] in ("stylegan2.zoo", "stylegan2.ops", "editing.directions", "editing.translate") and len(words) > 3
+    )
     return tuple(words[2 : 4 if has_subcommand else 3])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from typing import Annotated
 
 import torch
@@ -60,5 +61,9 @@ def bench(
         bench.networks(dtype, compiled)
 
 
+def main(args: Sequence[str] | None = None, prog: str = "python -m stylegan2.ops") -> None:
+    console.run(app, prog, args)
+
+
 if __name__ == "__main__":
-    console.run(app, "python -m stylegan2.ops")
+    main()
