@@ -38,7 +38,7 @@ def pairs(
     high: Annotated[float, typer.Option(help="Faces of B are judged above this.")] = 0.0,
     label: Labels = None,
     each: Annotated[int, typer.Option(min=1, help="Pictures of B for one of A, of varied pairs.")] = 4,
-    first_seed: Annotated[int, typer.Option(help="Seeds count from here.")] = 20_000_000,
+    first_seed: Annotated[int, typer.Option(min=0, help="Seeds count from here.")] = 20_000_000,
 ) -> None:
     """Draw pairs, unpaired sets or labelled faces into a folder of shards."""
     tune_allocator()
@@ -65,11 +65,13 @@ def fit(
     ] = None,
     labels: Annotated[Path | None, typer.Option(help="A table of 0 and 1, for stargan.")] = None,
     size: Annotated[int, typer.Option(help="Pixels along a side.")] = 256,
-    images: Annotated[int, typer.Option(min=1, help="Pictures to see; the rate falls over the second half.")] = 200_000,
+    images: Annotated[
+        int, typer.Option(min=0, help="To see in all; the rate falls over the second half. 0: the paper's.")
+    ] = 0,
     batch: Annotated[int, typer.Option(min=0, help="Pictures a step; 0: the paper's.")] = 0,
     rate: Annotated[float, typer.Option(min=0, help="Adam's; 0: the paper's.")] = 0.0,
     width: Annotated[int, typer.Option(min=4, help="Channels of the first layer.")] = 64,
-    seed: Annotated[int, typer.Option(help="Seed of weights and batches.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of weights and batches.")] = 0,
     minutes: Annotated[float | None, typer.Option(min=0, help="Stop after so long; the next run goes on.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")] = "cpu",
 ) -> None:
@@ -102,7 +104,7 @@ def apply(
     img: Annotated[Path, typer.Option(help="A picture, or a folder of them.")],
     out: Annotated[Path, typer.Option(help="Folder for the results; files keep their names.")] = Path("out"),
     how: Annotated[str, typer.Option(help="First make a sketch (gray, ...) of the picture.")] = "",
-    size: Annotated[int | None, typer.Option(help="Pixels along a side that the network sees.")] = None,
+    size: Annotated[int | None, typer.Option(min=16, help="Pixels along a side that the network sees.")] = None,
     faces: Annotated[bool, typer.Option("--faces", help="Every face in its photo, and back into it.")] = False,
     samples: Annotated[int, typer.Option(min=1, help="Results a picture, of BicycleGAN.")] = 4,
     like: Annotated[
@@ -110,7 +112,10 @@ def apply(
     ] = None,
     encoder: Annotated[Path | None, typer.Option(help="That encoder's file.")] = None,
     label: Annotated[list[float] | None, typer.Option(help="StarGAN's target, a number a domain; repeatable.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of random codes.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of random codes.")] = 0,
+    published: Annotated[
+        bool, typer.Option("--as-published", help="pix2pix: dropout, and each picture's own statistics.")
+    ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")] = "cpu",
 ) -> None:
     """Translate pictures with a trained network."""
@@ -118,7 +123,7 @@ def apply(
     from editing.invert import check_device
     from editing.translation import applying
 
-    job = applying.Job(network, how, size, samples, like, encoder, label, seed, check_device(device), faces)
+    job = applying.Job(network, how, size, samples, like, encoder, label, seed, check_device(device), faces, published)
     failed = 0
     for _, result in applying.run(job, img, out):
         if isinstance(result, WplusError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from editing import provenance
 from editing.faces import align, detect, paste
 from editing.faces import photo as photos
 from editing.translation import checkpoints
-from editing.translation.degrade import WAYS
+from editing.translation.degrade import LUMA, WAYS
 from editing.translation.networks import (
     RBDN,
     BicycleEncoder,
@@ -29,7 +30,7 @@ from stylegan2 import engine
 from stylegan2.errors import NoFaceFound, PhotoError, UsageError, WplusError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-LARGEST = 4096  # pixels along a side
+LEAST, LARGEST = 16, 4096  # pixels along a side
 CROP, SMALLEST = 256, 32  # a face, for networks that take any size; below this a network's size is but a step
 Calls = list[tuple[Tensor, ...]]  # what a network takes besides the picture, one a result
 
@@ -48,6 +49,7 @@ class Job:
     seed: int = 0
     device: str = "cpu"
     faces: bool = False
+    as_published: bool = False
 
     def __post_init__(self) -> None:
         if self.how and self.how not in WAYS:
@@ -59,11 +61,16 @@ class Job:
 def run(job: Job, img: Path, out: Path) -> Iterator[tuple[Path, Path | WplusError]]:
     """Every picture of a file or folder, translated: (its path, a written file or what was wrong with it)."""
     network = checkpoints.load_generator(job.network).to(job.device)
+    if channels(network) not in (1, 3):
+        raise UsageError(f"{job.network} takes {channels(network)} channels; pictures have 3, or 1 in gray.")
+    if job.as_published:
+        as_published(network, job.seed)
     calls = prepared(job, network)
     paths = sorted(p for p in img.rglob("*") if p.suffix.lower() in SUFFIXES) if img.is_dir() else [img]
     if not paths:
         raise UsageError(f"There are no pictures in {img}.")
     out.mkdir(parents=True, exist_ok=True)
+    alike, sources = Counter((path.parent, path.stem) for path in paths), {path.resolve() for path in paths}
     for path in paths:
         try:
             photo = photos.load(path)
@@ -72,8 +79,12 @@ def run(job: Job, img: Path, out: Path) -> Iterator[tuple[Path, Path | WplusErro
             yield path, error
             continue
         for number, result in enumerate(results):
-            name = f"{path.stem}.png" if len(results) == 1 else f"{path.stem}.{number}.png"
+            stem = path.name if alike[path.parent, path.stem] > 1 else path.stem
+            name = f"{stem}.png" if len(results) == 1 else f"{stem}.{number}.png"
             target = out / (path.parent.relative_to(img) if img.is_dir() else "") / name
+            if target.resolve() in sources:
+                yield path, PhotoError(f"{target} is one of the pictures that are translated: choose another --out.")
+                continue
             target.parent.mkdir(parents=True, exist_ok=True)
             yield path, provenance.save(result, target, Recipe(), sidecar=False)
 
@@ -98,6 +109,29 @@ def with_faces(job: Job, network: nn.Module, calls: Calls, photo: photos.Photo) 
             for result, picture in zip(results, drawn, strict=True)
         ]
     return results
+
+
+def channels(network: nn.Module) -> int:
+    """Channels of the pictures that a generator takes."""
+    found = next(parameter for parameter in network.parameters() if parameter.ndim == 4).shape[1]
+    extra = {BicycleGenerator: "nz", StarGANGenerator: "domains"}.get(type(network))
+    return found - getattr(network, extra) if extra else found
+
+
+def as_published(network: nn.Module, seed: int) -> None:
+    """pix2pix as its authors' test draws: batch norms with the picture's own statistics, dropout as the only noise."""
+    torch.manual_seed(seed)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.track_running_stats, module.running_mean, module.running_var = False, None, None
+        elif isinstance(module, nn.Dropout):
+            module.train()
+
+
+def as_input(picture: np.ndarray, wanted: int) -> Tensor:
+    """(H, W, 3) uint8 -> (1, 3 or 1, H, W) in [-1, 1]; one channel: luma, as the published data loader makes it."""
+    x = engine.to_float(picture)
+    return x if wanted == 3 else (x * torch.from_numpy(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
 
 
 def prepared(job: Job, network: nn.Module) -> Calls:
@@ -126,7 +160,7 @@ def style(job: Job, network: BicycleGenerator) -> Tensor:
     side = 16 * 2 ** len([name for name, _ in encoder.named_modules() if name.endswith("shortcut")])
     picture = Image.fromarray(photos.load(job.like).rgb).resize((side, side), Image.Resampling.BICUBIC)
     with torch.no_grad():
-        code = encoder.to(job.device)(engine.to_float(np.asarray(picture)).to(job.device))[0]
+        code = encoder.to(job.device)(as_input(np.asarray(picture), channels(encoder)).to(job.device))[0]
     if code.shape[1] != network.nz:
         raise UsageError(f"The encoder's codes have {code.shape[1]} numbers, the generator's {network.nz}.")
     return code
@@ -139,23 +173,31 @@ def translated(
     """A picture (H, W, 3) uint8 -> what the network sees of it, and its results, of the same size."""
     if job.size:
         picture = np.asarray(Image.fromarray(picture).resize((job.size, job.size), Image.Resampling.LANCZOS))
-    picture = WAYS[job.how](picture, np.random.default_rng(job.seed)) if job.how else picture
     height, width = picture.shape[:2]
+    if min(height, width) < LEAST:
+        raise PhotoError(f"{name} is {width}x{height} pixels: that is too small.")
+    picture = WAYS[job.how](picture, np.random.default_rng(job.seed)) if job.how else picture
     if max(height, width) > LARGEST:
         raise PhotoError(f"{name} is {width}x{height} pixels; at most {LARGEST} fit: --size 1024 makes it smaller.")
     exact = isinstance(network, UnetGenerator | BicycleGenerator)
     if exact and (height % network.size or width % network.size):
         wanted = f"sides that are multiples of {network.size}"
         raise PhotoError(f"{name} is {width}x{height} pixels; this network needs {wanted}: --size {network.size}.")
-    x = engine.to_float(picture).to(job.device)
+    x = as_input(picture, channels(network)).to(job.device)
     step = network.size
     x = F.pad(x, (0, -width % step, 0, -height % step), mode="replicate")  # the others take any size, rounded up
     published = isinstance(network, RBDN) and job.network.suffix == ".caffemodel"
     results = []
     for call in calls:
-        if published:  # BGR of 0 to 255
-            y = network((x.flip(1) + 1) * 127.5).flip(1) / 127.5 - 1
-        else:
-            y = network(x, *call)
+        try:
+            # published RBDNs see BGR of 0 to 255
+            y = network((x.flip(1) + 1) * 127.5).flip(1) / 127.5 - 1 if published else network(x, *call)
+        except RuntimeError as error:
+            if "allocate" in str(error) or "out of memory" in str(error):
+                raise PhotoError(f"{name} needs more memory than there is: --size 1024 makes it smaller.") from None
+            raise
+        if y.shape[1] not in (1, 3):
+            raise UsageError(f"{job.network} gives {y.shape[1]} channels, which are no picture.")
+        y = y.expand(-1, 3, -1, -1)
         results.append(engine.to_uint8(y[..., :height, :width])[0])
     return picture, results

@@ -20,7 +20,7 @@ from stylegan2.errors import CheckpointError
 LAYER, NAME, BLOBS = 100, 1, 7  # field numbers: NetParameter.layer, LayerParameter.name and .blobs
 SHAPE, DATA, LEGACY = 7, 5, (1, 2, 3, 4)  # of BlobProto: shape, data, and num, channels, height, width
 DIMS = 1  # of BlobShape
-MOST_BYTES = 1 << 28
+MOST_BYTES, LONGEST, AXES = 1 << 28, 200, 8  # of a file, of a name, of a blob
 
 
 def layers(path: Path | str) -> dict[str, list[np.ndarray]]:
@@ -33,7 +33,8 @@ def layers(path: Path | str) -> dict[str, list[np.ndarray]]:
         for number, layer in fields(memoryview(path.read_bytes())):
             if number == LAYER:
                 parts = list(fields(layer))
-                name = b"".join(bytes(value) for field, value in parts if field == NAME).decode()
+                named = [value for field, value in parts if field == NAME and not isinstance(value, int)]
+                name = b"".join(bytes(value) for value in named)[:LONGEST].decode()
                 blobs = [_blob(value) for field, value in parts if field == BLOBS]
                 if blobs:
                     found[name] = blobs
@@ -52,7 +53,9 @@ def _blob(message: memoryview) -> np.ndarray:
         if number == SHAPE:
             for field, dims in fields(value):
                 if field == DIMS:
-                    sizes += [dims] if isinstance(dims, int) else _varints(dims)
+                    sizes += [dims] if isinstance(dims, int) else _varints(dims[: 10 * AXES])
+            if len(sizes) > AXES:
+                raise ValueError("a blob of too many axes")
         elif number == DATA:
             if isinstance(value, int):
                 raise ValueError("a blob of numbers that are no floats")
@@ -69,6 +72,8 @@ def _blob(message: memoryview) -> np.ndarray:
 def _varints(packed: memoryview) -> list[int]:
     found, value, shift = [], 0, 0
     for byte in packed:
+        if shift > 63:
+            raise ValueError("a number that is too long")
         value |= (byte & 127) << shift
         shift += 7
         if not byte & 128:

@@ -64,8 +64,16 @@ def load_generator(path: Path | str) -> nn.Module:
     return network
 
 
+def finite(network: nn.Module, path: Path | str, dtype: torch.dtype) -> None:
+    """CheckpointError if a tensor of the network is no number, or none in `dtype`: what is written can be read."""
+    for name, tensor in network.state_dict().items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor.to(dtype)).all()):
+            raise CheckpointError(f"{path} was not written: {name!r} does not fit {str(dtype)[6:]}.")
+
+
 def save(network: nn.Module, path: Path | str, dtype: torch.dtype = torch.float32) -> None:
     """Write a network's tensors under their published names as safetensors, atomically."""
+    finite(network, path, dtype)
     state = {name: tensor.detach().to("cpu").contiguous() for name, tensor in network.state_dict().items()}
     state = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     native.write(Path(path), state, {"format": "wplus", "family": f"translation-{named(network)}"})
@@ -119,6 +127,8 @@ def _unet(state: State) -> Callable[[], nn.Module]:
     outputs = shape(state, "model.model.3.weight")[1]
     deepest = max((name.count(".model.3") for name in state if name.startswith("model.model.1.")), default=0)
     norm = "batch" if "model.model.1.model.2.weight" in state else "instance"
+    if inputs > 4 and norm == "instance":
+        raise CheckpointError("holds BicycleGAN's generator with its code at the input alone, which is not supported.")
     # the innermost up convolution is `.model.3` as well, one step below the last level
     return lambda: UnetGenerator(inputs, outputs, 2 ** _bounded(deepest + 1, 5, 12), width, norm)
 
@@ -157,7 +167,8 @@ def _bicycle_encoder(state: State) -> Callable[[], nn.Module]:
 
 def _patch(state: State, prefix: str = "model") -> tuple[int, int, int, str]:
     width, inputs = shape(state, f"{prefix}.0.weight")[:2]
-    last = max(int(match[1]) for name in state if (match := re.fullmatch(rf"{prefix}\.(\d+)\.bias", name)))
+    found = (re.fullmatch(rf"{prefix}\.(\d+)\.bias", name) for name in state)
+    last = max((int(match[1]) for match in found if match and len(match[1]) < 5), default=0)
     norm = "batch" if f"{prefix}.3.weight" in state else "instance"
     return inputs, width, _bounded((last - 2) // 3, 1, 8), norm
 

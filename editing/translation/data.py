@@ -8,28 +8,32 @@ and 1 (a CSV with a header, or CelebA's list_attr text), or shards.  What does n
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
+from editing.faces import photo as photos
 from stylegan2 import engine
-from stylegan2.errors import PhotoError, UsageError
+from stylegan2.errors import UsageError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 LARGER = 286 / 256  # of the size that crops are cut from
+LABELS = {"0": 0.0, "1": 1.0, "-1": 0.0}  # as they are written
 
 
 class Shards:
     """One array of a factory's folder, read when asked for."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        files = sorted(folder.glob(f"[0-9]*.{name}.npy"), key=lambda path: int(path.name.split(".")[0]))
-        self.parts = [part for part in (np.load(file, mmap_mode="r") for file in files) if len(part)]
+        starts = sorted(int(path.stem) for path in folder.glob("[0-9]*.seeds"))  # of finished shards
+        files = [path for start in starts if (path := folder / f"{start}.{name}.npy").exists()]
+        self.parts = [part for part in map(opened, files) if len(part)]
         if not self.parts:
             raise UsageError(f"{folder} holds no {name!r}: make pairs with python -m editing.translate pairs {folder}")
         self.ends = np.cumsum([len(part) for part in self.parts])
@@ -42,13 +46,30 @@ class Shards:
         return np.asarray(self.parts[part][index - (self.ends[part - 1] if part else 0)])
 
 
+def opened(file: Path) -> np.ndarray:
+    try:
+        return np.load(file, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise UsageError(f"{file} is damaged: {error}") from None
+
+
+def facts(folder: Path) -> dict:
+    """What a folder of the factory says of itself."""
+    try:
+        return json.loads((folder / "facts.json").read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{folder}/facts.json cannot be read: {error}") from None
+
+
 class Files:
     """Pictures of a folder, sorted by name; `side` 0 or 1: the left or right half of each."""
 
     def __init__(self, folder: Path, side: int | None = None) -> None:
         if not folder.is_dir():
             raise UsageError(f"{folder} is not a folder.")
-        self.paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+        self.paths = sorted(
+            path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.name[0] != "."
+        )
         self.folder, self.side = folder, side
         if not self.paths:
             raise UsageError(f"There are no pictures in {folder}.")
@@ -57,11 +78,7 @@ class Files:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        try:
-            with Image.open(self.paths[index]) as picture:
-                pixels = np.asarray(picture.convert("RGB"))
-        except (UnidentifiedImageError, OSError) as error:
-            raise PhotoError(f"{self.paths[index]} cannot be read: {error}") from None
+        pixels = photos.load(self.paths[index]).rgb
         if self.side is None:
             return pixels
         middle = pixels.shape[1] // 2
@@ -88,6 +105,8 @@ class Source:
 def paired(first: Path, second: Path | None = None) -> Source:
     if second is None:
         if (first / "facts.json").exists():
+            if facts(first).get("kind") == "judged":
+                raise UsageError(f"{first} holds two sets without pairs, which are for cyclegan.")
             return Source(Shards(first, "a"), Shards(first, "b"), paired=True)
         return Source(Files(first, 0), Files(first, 1), paired=True)
     a, b = Files(first), Files(second)
@@ -109,14 +128,12 @@ def unpaired(first: Path, second: Path | None = None) -> Source:
 
 def labelled(folder: Path, table: Path | None = None) -> Source:
     if (folder / "facts.json").exists():
-        import json
-
-        facts = json.loads((folder / "facts.json").read_text())
-        if not facts.get("labels"):
+        names = facts(folder).get("labels")
+        if not names:
             raise UsageError(f"{folder} holds pairs without labels: make some with --kind labelled")
         labels = Shards(folder, "labels")
         rows = np.stack([labels[index] for index in range(len(labels))])
-        return Source(Shards(folder, "a"), labels=rows, names=list(facts["labels"]))
+        return Source(Shards(folder, "a"), labels=rows, names=list(names))
     if table is None:
         raise UsageError("Labelled pictures need a table of 0 and 1: --labels attributes.csv")
     files = Files(folder)
@@ -135,13 +152,12 @@ def _table(path: Path) -> tuple[list[str], dict[str, list[float]]]:
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read: {error}") from None
     split = [line.split() for line in lines] if "," not in "".join(lines[:3]) else list(csv.reader(lines))
-    if split and len(split[0]) == 1 and split[0][0].isdigit():
-        split = [split[1], *split[2:]]
-        split[0] = ["file", *split[0]]
     try:
+        if split and len(split[0]) == 1 and split[0][0].isdigit():
+            split = [["file", *split[1]], *split[2:]]
         names = [name.strip() for name in split[0][1:]]
-        rows = {row[0].strip(): [float(float(value) > 0) for value in row[1:]] for row in split[1:] if row}
-    except (ValueError, IndexError):
+        rows = {row[0].strip(): [LABELS[value.strip()] for value in row[1:]] for row in split[1:] if row}
+    except (KeyError, IndexError):
         raise UsageError(f"{path} is no table of labels: a header, then a file name and 0 or 1 in each row.") from None
     if not names or any(len(values) != len(names) for values in rows.values()):
         raise UsageError(f"{path} is no table of labels: every row needs {len(names)} of them.")
@@ -151,20 +167,32 @@ def _table(path: Path) -> tuple[list[str], dict[str, list[float]]]:
 # ---- batches
 
 
-def cut(pictures: Sequence[np.ndarray], size: int, rng: np.random.Generator, flip: bool = True) -> list[Tensor]:
+def cut(pictures: Sequence[np.ndarray], size: int, rng: np.random.Generator, by: float = LARGER) -> list[Tensor]:
     """The same random crop and mirroring of several pictures (H, W, 3) -> (3, size, size) each, in [-1, 1].
 
-    Resized to 286/256 of the size first, and cropped: the family's usual augmentation.
+    Resized to `by` times the size first, and cropped: the family's usual augmentation.
     """
-    larger = round(size * LARGER)
+    larger = round(size * by)
     top, left = rng.integers(0, larger - size + 1, 2)
-    mirrored = flip and rng.random() < 0.5
+    mirrored = rng.random() < 0.5
     found = []
     for picture in pictures:
         resized = np.asarray(Image.fromarray(picture).resize((larger, larger), Image.Resampling.BICUBIC))
         crop = resized[top : top + size, left : left + size]
         found.append(engine.to_float(crop[:, ::-1] if mirrored else crop)[0])
     return found
+
+
+def square(picture: np.ndarray) -> np.ndarray:
+    """The middle of a picture."""
+    side = min(picture.shape[:2])
+    top, left = (picture.shape[0] - side) // 2, (picture.shape[1] - side) // 2
+    return picture[top : top + side, left : left + side]
+
+
+def one_of(pictures: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """One of several answers (K, H, W, 3), or the only one (H, W, 3)."""
+    return pictures[int(rng.integers(len(pictures)))] if pictures.ndim == 4 else pictures
 
 
 def batch(source: Source, number: int, count: int, size: int, seed: int) -> dict[str, Tensor]:
@@ -177,16 +205,14 @@ def batch(source: Source, number: int, count: int, size: int, seed: int) -> dict
         rng = np.random.default_rng((seed, number, int(place)))
         index = int(place) % len(source.a)
         if source.b is None:
-            rows["a"] += cut([source.a[index]], size, rng)
+            rows["a"] += cut([square(source.a[index])], size, rng, by=1)  # StarGAN's: the middle, and mirroring
             rows["labels"].append(torch.from_numpy(source.labels[index]))
             continue
         if source.paired:
-            b = source.b[index]
-            b = b[int(rng.integers(len(b)))] if b.ndim == 4 else b  # one of several answers
-            one, other = cut([source.a[index], b], size, rng)
+            one, other = cut([source.a[index], one_of(source.b[index], rng)], size, rng)
         else:
             (one,) = cut([source.a[index]], size, rng)
-            (other,) = cut([source.b[int(rng.integers(len(source.b)))]], size, rng)
+            (other,) = cut([one_of(source.b[int(rng.integers(len(source.b)))], rng)], size, rng)
         rows["a"].append(one)
         rows["b"].append(other)
     return {name: torch.stack(values) for name, values in rows.items() if values}

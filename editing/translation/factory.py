@@ -28,7 +28,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from editing.directions import catalogue
 from editing.judges import population
+from editing.steps import direction
 from editing.translation.degrade import WAYS
 from stylegan2 import engine
 from stylegan2.errors import UsageError
@@ -65,8 +67,11 @@ class Order:
             raise UsageError(f"Pictures are 16, 32, ... or 1024 pixels wide, not {self.size}.")
         if self.kind in ("degraded", "varied") and self.how not in WAYS:
             raise UsageError(f"There is no way {self.how!r} to degrade a picture; there are {', '.join(WAYS)}.")
-        if self.kind == "edited" and not self.edits:
-            raise UsageError("Edited pairs need an edit: --set smile=2")
+        if self.kind == "edited":
+            if not self.edits:
+                raise UsageError("Edited pairs need an edit: --set smile=2")
+            for name in self.edits:
+                direction(catalogue.load(), name)
         if self.kind == "judged" and not self.low < self.high:
             raise UsageError("Judged sets need --judge, and --low below --high.")
         if self.kind == "labelled" and not self.labels:
@@ -97,7 +102,6 @@ def degraded(generator: Generator, order: Order, seeds: range) -> Samples:
 
 
 def edited(generator: Generator, order: Order, seeds: range) -> Samples:
-    from editing.directions import catalogue
     from editing.steps import Layer, apply_step, restyled
     from editing.types import Inversion, latent_step
 
@@ -200,16 +204,23 @@ def write(generator: Generator, folder: Path, order: Order, count: int, first_se
     folder.mkdir(parents=True, exist_ok=True)
     facts = {"family": generator.family, "shard": SHARD, "first_seed": first_seed} | asdict(order)
     note = folder / "facts.json"
-    if note.exists() and json.loads(note.read_text()) != json.loads(json.dumps(facts)):
+    if (
+        note.exists()
+        and any(folder.glob("[0-9]*.npy"))
+        and json.loads(note.read_text()) != json.loads(json.dumps(facts))
+    ):
         raise UsageError(f"{folder} holds other pairs already: choose another folder.")
     with replacing(note) as part:
         part.write_text(json.dumps(facts, indent=1) + "\n")
     for start in range(first_seed, first_seed + count, SHARD):
-        if (folder / f"{start}.a.npy").exists():  # written last
+        seeds, done = range(start, min(start + SHARD, first_seed + count)), folder / f"{start}.seeds"  # written last
+        if done.exists() and int(done.read_text()) >= len(seeds):
             continue
-        samples = list(stream(generator, order, range(start, min(start + SHARD, first_seed + count))))
+        samples = list(stream(generator, order, seeds))
         names = sorted(samples[0], reverse=True) if samples else ["a"]
         for name in names:
             with replacing(folder / f"{start}.{name}.npy") as part, open(part, "wb") as file:
                 np.save(file, np.stack([sample[name] for sample in samples]) if samples else np.zeros((0,)))
+        with replacing(done) as part:
+            part.write_text(f"{len(seeds)}\n")
         yield folder / f"{start}.a.npy"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -42,27 +42,29 @@ def fit(
     device: str = "cpu",
     report: Callable[[int, dict[str, float]], None] = lambda seen, losses: None,
 ) -> System:
-    """Train until `settings.images` were seen or `until` seconds went by; goes on where the folder says.
+    """Train until `settings.images` were seen (0: the system's own number) or `until` seconds went by; goes on where
+    the folder says.
 
     save: seconds between two states on disk.  report(seen, losses): every LOGGED steps.
     """
     system, seen = opened(name, source, out, settings, device)
-    count = settings.batch or system.batch
+    count, images = settings.batch or system.batch, settings.images or system.images
     started = saved = time.monotonic()
     gathered: list[dict[str, float]] = []
-    while seen < settings.images:
+    while seen < images:
         number = seen // count
         rng = np.random.default_rng((settings.seed, 1, number))
         tensors = {key: t.to(device) for key, t in batch(source, number, count, settings.size, settings.seed).items()}
-        gathered.append(system.step(tensors, rate(seen, settings.images), rng))
+        gathered.append(system.step(tensors, rate(seen, images), rng))
         if not all(np.isfinite(value) for value in gathered[-1].values()):
-            raise UsageError(f"The losses of {name} are no numbers any more: try a smaller --rate.")
+            raise UsageError(f"The losses of {name} are no numbers any more: try a smaller --rate and another --out.")
         seen += count
         over = until is not None and time.monotonic() - started > until
-        last = over or seen >= settings.images
+        last = over or seen >= images
         if len(gathered) == LOGGED or last:
-            losses = {key: float(np.mean([row[key] for row in gathered if key in row])) for key in keys(gathered)}
-            log(out / "losses.csv", seen, losses)
+            found = {key: [row[key] for row in gathered if key in row] for key in system.losses}
+            losses = {key: float(np.mean(values)) for key, values in found.items() if values}
+            log(out / "losses.csv", seen, [losses.get(key, np.nan) for key in system.losses], system.losses)
             report(seen, losses)
             gathered = []
         if last or time.monotonic() - saved > save:
@@ -73,29 +75,45 @@ def fit(
     return system
 
 
-def keys(rows: list[dict[str, float]]) -> list[str]:
-    return list(dict.fromkeys(key for row in rows for key in row))
-
-
 def opened(name: str, source: Source, out: Path, settings: Settings, device: str) -> tuple[System, int]:
     """The system as the folder has it, or a new one; and pictures seen.  UsageError if the folder is another run's."""
     if name not in SYSTEMS:
         raise UsageError(f"There is no system {name!r}; there are {', '.join(SYSTEMS)}.")
+    SYSTEMS[name].check(name, settings)
+    facts = {"system": name, "domains": list(source.names), "pictures": [len(source.a), len(source.b or ())]}
+    facts |= asdict(settings)
+    note, state = out / "settings.json", out / "seen.json"
+    if note.exists() and state.exists() and read(note) != facts:
+        raise UsageError(f"{out} holds a run with other settings or pictures: choose another folder.")
+    system, seen = SYSTEMS[name](settings, len(source.names)), 0
     out.mkdir(parents=True, exist_ok=True)
-    facts = {"system": name, "domains": list(source.names)} | asdict(settings)
-    note = out / "settings.json"
-    if note.exists() and json.loads(note.read_text()) != facts:
-        raise UsageError(f"{out} holds a run with other settings: choose another folder.")
     with replacing(note) as part:
         part.write_text(json.dumps(facts, indent=1) + "\n")
-    system, seen = SYSTEMS[name](settings, len(source.names)), 0
-    if (out / "seen.json").exists():
-        seen = int(json.loads((out / "seen.json").read_text())["seen"])
+    if state.exists():
+        seen = int(read(state)["seen"])
+        system.steps = seen // (settings.batch or system.batch)
         for key, network in system.networks.items():
             filled(network, file_of(out, key))
+    shortened(out / "losses.csv", seen)
     for network in system.networks.values():
         network.to(device).train()
     return system, seen
+
+
+def read(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from None
+
+
+def shortened(path: Path, seen: int) -> None:
+    """The table of losses without what a killed run wrote after its last state."""
+    if path.exists():
+        head, *rows = path.read_text().splitlines()
+        kept = [row for row in rows if row.split(",")[0].isdigit() and int(row.split(",")[0]) <= seen]
+        with replacing(path) as part:
+            part.write_text("\n".join([head, *kept]) + "\n")
 
 
 def file_of(out: Path, name: str) -> Path:
@@ -112,19 +130,22 @@ def filled(network: nn.Module, path: Path) -> None:
 def write(system: System, out: Path, seen: int, source: Source) -> None:
     """Networks, the grid, and last of all how much was seen: a kill in between repeats a little."""
     for name, network in system.networks.items():
+        checkpoints.finite(network, file_of(out, name), torch.float16)  # all of them, before the first is replaced
+    for name, network in system.networks.items():
         checkpoints.save(network, file_of(out, name), torch.float16)
     grid(system, source, out / "grid.jpg")
     with replacing(out / "seen.json") as part:
         part.write_text(json.dumps({"seen": seen}) + "\n")
 
 
-def log(path: Path, seen: int, losses: dict[str, float]) -> None:
+def log(path: Path, seen: int, losses: Sequence[float], names: Sequence[str]) -> None:
+    """One more line of the table; nothing where a loss was not computed."""
     new = not path.exists()
     with open(path, "a", newline="") as file:
         writer = csv.writer(file)
         if new:
-            writer.writerow(["seen", *losses])
-        writer.writerow([seen, *(f"{value:.5f}" for value in losses.values())])
+            writer.writerow(["seen", *names])
+        writer.writerow([seen, *("" if np.isnan(value) else f"{value:.5f}" for value in losses)])
 
 
 @torch.no_grad()

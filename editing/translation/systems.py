@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import log2
 
 import numpy as np
 import torch
@@ -29,17 +30,18 @@ from editing.translation.networks import (
     StarGANGenerator,
     UnetGenerator,
 )
+from stylegan2.errors import UsageError
 
 Batch = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """size: pixels.  images: seen in all, by half of which the rate begins to fall.  batch, rate: 0 takes the system's
-    own.  width: channels of the first layer."""
+    """size: pixels.  images: seen in all, by half of which the rate begins to fall.  images, batch, rate: 0 takes the
+    system's own.  width: channels of the first layer."""
 
     size: int = 256
-    images: int = 200_000
+    images: int = 0
     batch: int = 0
     rate: float = 0.0
     width: int = 64
@@ -50,8 +52,20 @@ class System:
     """What all have in common.  networks: by the name of their file (`latest_net_G`), optimisers: (names, Adam)."""
 
     data = "paired"  # or unpaired, labelled: see `data`
-    batch, learning_rate, betas = 1, 2e-4, (0.5, 0.999)
-    drawing = "G"  # the network that is applied
+    images, batch, learning_rate, betas = 200_000, 1, 2e-4, (0.5, 0.999)
+    losses: tuple[str, ...] = ()  # names of all that `step` may give
+    least, whole, even = 32, 4, False  # smallest size; what sizes are a multiple of (2: a power of it); even batches
+    steps = 0  # taken so far
+
+    @classmethod
+    def check(cls, name: str, settings: Settings) -> None:
+        """UsageError for sizes and batches that the networks cannot take."""
+        size, power = settings.size, cls.whole == 2
+        if size < cls.least or (size & (size - 1) if power else size % cls.whole):
+            kind = "a power of two" if power else f"a multiple of {cls.whole}"
+            raise UsageError(f"{name} is trained at {kind} from {cls.least} pixels on, not {size}: try 128 or 256.")
+        if cls.even and (settings.batch or cls.batch) % 2:
+            raise UsageError(f"{name} takes batches of even size, not {settings.batch}.")
 
     def __init__(self, settings: Settings, domains: int = 0) -> None:
         self.settings = settings
@@ -95,6 +109,7 @@ class Pix2Pix(System):
     """L1 * 100 + a conditional PatchGAN that sees both pictures."""
 
     weight = 100.0
+    whole, losses = 2, ("D_real", "D_fake", "G_gan", "G_l1")
 
     def make(self, domains: int) -> dict[str, nn.Module]:
         s = self.settings
@@ -122,7 +137,7 @@ class Pix2Pix(System):
 class CycleGAN(System):
     """Two generators, two discriminators: least squares, cycle L1 * 10, identity L1 * 5, fakes through a pool of 50."""
 
-    data, drawing = "unpaired", "G_A"
+    data, losses = "unpaired", ("G_gan", "cycle", "identity", "D_A", "D_B")
     cycle, identity = 10.0, 0.5
 
     def make(self, domains: int) -> dict[str, nn.Module]:
@@ -163,14 +178,15 @@ class CycleGAN(System):
 class BicycleGAN(System):
     """cVAE-GAN (code of the answer, back to the answer) and cLR-GAN (random code, read back from the result)."""
 
-    batch = 2
+    batch, least, whole, even = 2, 128, 2, True
+    losses = ("G_gan", "G_l1", "kl", "z_l1", "D", "D2")
     nz, l1, kl, latent = 8, 10.0, 0.01, 0.5
 
     def make(self, domains: int) -> dict[str, nn.Module]:
         s = self.settings
         networks = {
-            "G": BicycleGenerator(3, 3, self.nz, s.size, s.width),
-            "E": BicycleEncoder(3, self.nz, s.width, blocks=4 if s.size >= 256 else 3),
+            "G": BicycleGenerator(3, 3, self.nz, s.size, s.width, dropout=True),
+            "E": BicycleEncoder(3, self.nz, s.width, blocks=int(log2(s.size)) - 4),
             "D": MultiScalePatchGAN(3, s.width),
             "D2": MultiScalePatchGAN(3, s.width),
         }
@@ -218,16 +234,16 @@ class BicycleGAN(System):
 class StarGAN(System):
     """Wasserstein loss with gradient penalty, domain classification, reconstruction; five critic steps for one."""
 
-    data = "labelled"
-    batch, learning_rate = 16, 1e-4
+    data, whole = "labelled", 32
+    images, batch, learning_rate = 3_200_000, 16, 1e-4
+    losses = ("D_w", "D_gp", "D_cls", "G_gan", "G_rec", "G_cls")
     reconstruction, penalty, classification, critics = 10.0, 10.0, 1.0, 5
 
     def make(self, domains: int) -> dict[str, nn.Module]:
         s = self.settings
         torch.manual_seed(s.seed)  # PyTorch's own initialisation, as published
-        layers = 6 if s.size >= 128 else 5
+        layers = 6 if s.size % 64 == 0 else 5
         discriminator = StarGANDiscriminator(s.size, domains, s.width, layers)
-        self.steps = 0
         return {"G": StarGANGenerator(domains, s.width), "D": discriminator}
 
     def classified(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -269,7 +285,8 @@ class Regression(System):
     """RBDN: the mean squared error and nothing else.  Adam on pictures in [-1, 1]; the paper's SGD rate belongs to sums
     over 0 to 255."""
 
-    batch, learning_rate, betas = 8, 1e-3, (0.9, 0.999)
+    batch, learning_rate, betas = 32, 1e-3, (0.9, 0.999)
+    least, whole, losses = 16, 16, ("mse",)
 
     def make(self, domains: int) -> dict[str, nn.Module]:
         torch.manual_seed(self.settings.seed)

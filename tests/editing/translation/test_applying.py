@@ -133,6 +133,40 @@ def test_what_does_not_fit_is_one_line(tmp_path, run):
         assert (got, error.count("\n")) == (code, 1) and words in error, (arguments, error)
 
 
+def test_networks_of_one_channel_see_gray(tmp_path, run):
+    network, picture = seeded(lambda: UnetGenerator(1, 1, 32, 4)), photo(tmp_path)
+    file = saved(tmp_path, network)
+    code, lines, error = run("apply", "--network", file, "--img", picture, "--out", tmp_path / "out")
+    assert code == 0, error
+    x = torch.from_numpy(np.array(Image.open(picture))).float() @ torch.tensor([0.299, 0.587, 0.114]) / 127.5 - 1
+    with torch.no_grad():
+        expected = ((network(x[None, None])[0, 0].clamp(-1, 1) * 127.5) + 127.5).round().numpy()
+    assert np.abs(np.asarray(Image.open(lines[0]))[..., 1].astype(float) - expected).max() <= 1
+    file = saved(tmp_path, seeded(lambda: ResnetGenerator(5, 3, 1, 4)))
+    assert "takes 5 channels" in run("apply", "--network", file, "--img", picture)[2]
+
+
+def test_originals_and_results_are_not_overwritten(tmp_path, run):
+    file, picture = saved(tmp_path, seeded(lambda: UnetGenerator(3, 3, 32, 4))), photo(tmp_path)
+    before = picture.read_bytes()
+    code, _, error = run("apply", "--network", file, "--img", picture, "--out", picture.parent)
+    assert code == 1 and "another --out" in error and picture.read_bytes() == before
+    Image.open(picture).save(picture.with_suffix(".jpg"))
+    code, lines, _ = run("apply", "--network", file, "--img", picture.parent, "--out", tmp_path / "out")
+    assert code == 0 and [line.rsplit("/")[-1] for line in lines] == ["photo.jpg.png", "photo.png.png"]
+
+
+def test_pix2pix_as_published_has_dropout_and_the_pictures_own_statistics(tmp_path, run):
+    file, picture = saved(tmp_path, seeded(lambda: UnetGenerator(3, 3, 64, 4))), photo(tmp_path)
+    found = []
+    for extra in ((), ("--as-published",), ("--as-published",), ("--as-published", "--seed", 1)):
+        code, lines, _ = run("apply", "--network", file, "--img", picture, "--out", tmp_path / "out", *extra)
+        assert code == 0
+        found.append(np.asarray(Image.open(lines[0])))
+    assert not np.array_equal(found[0], found[1]) and np.array_equal(found[1], found[2])
+    assert not np.array_equal(found[1], found[3])
+
+
 def test_one_bad_picture_does_not_stop_a_folder(tmp_path, run):
     unet = saved(tmp_path, seeded(lambda: UnetGenerator(3, 3, 32, 4)))
     photo(tmp_path, name="in/a.png"), photo(tmp_path, name="in/sub/c.png")

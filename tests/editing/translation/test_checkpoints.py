@@ -90,6 +90,9 @@ def test_files_from_before_torch_0_4_are_read(tmp_path):
     checkpoints.load(tmp_path / "G.pth")
 
 
+CODED = {"model.model.0.weight": torch.zeros(4, 11, 4, 4), "model.model.3.weight": torch.zeros(8, 3, 4, 4)}
+
+
 class Evil:
     def __reduce__(self):
         return (exec, ("open('pwned', 'w')",))
@@ -103,6 +106,11 @@ class Evil:
         ({"layer": torch.zeros(1)}, "no translation network that is known"),
         ({"model.model.0.weight": torch.zeros(4, 3, 4, 4)}, "lacks the tensor"),
         ({"net.0.weight": torch.zeros(4, 3, 1)}, "4 axes are needed"),
+        ({"model.0.weight": torch.zeros(4, 3, 4, 4)}, "levels; 1 to 8"),
+        (
+            {"model.model.0.weight": torch.zeros(4, 11, 4, 4), "model.model.3.weight": torch.zeros(8, 3, 4, 4)},
+            "at the input",
+        ),
         ({"main.0.weight": "text"}, "something other than a tensor"),
     ],
 )
@@ -187,7 +195,13 @@ def test_a_caffe_model_of_rbdn_gives_the_same_pictures(tmp_path, legacy):
 def test_a_damaged_caffe_model_is_one_sentence(tmp_path):
     path = tmp_path / "rbdn.caffemodel"
     whole = caffemodel(seeded(lambda: RBDN(3, 3, 4, 2)))
+    huge = message(100, varint(1 << 3) + varint(1 << 30) + message(7, blob(np.zeros(1))))  # a name that is a number
+    axes = message(100, message(1, b"conv1") + message(7, message(7, message(1, b"\x01" * 5000))))
+    long = message(100, message(1, b"conv1") + message(7, message(7, message(1, b"\xff" * 60))))
     for content in (
+        huge,
+        axes,
+        long,
         whole[:-7],
         b"\x00" * 40,
         b"",

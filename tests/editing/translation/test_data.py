@@ -42,6 +42,8 @@ def test_pairs_of_two_folders_and_of_halves(tmp_path):
         (lambda t: data.labelled(t / "a", t / "words.csv"), "no table of labels"),
         (lambda t: data.labelled(t / "a", t / "short.csv"), "every row needs 2"),
         (lambda t: data.labelled(t / "a", t / "others.csv"), "No picture .* has a row"),
+        (lambda t: data.labelled(t / "a", t / "seven.csv"), "no table of labels"),
+        (lambda t: data.labelled(t / "a", t / "five.csv"), "no table of labels"),
     ],
 )
 def test_what_does_not_fit_is_one_sentence(tmp_path, make, words):
@@ -51,6 +53,8 @@ def test_what_does_not_fit_is_one_sentence(tmp_path, make, words):
     (tmp_path / "empty").mkdir()
     (tmp_path / "words.csv").write_text("file,young\n0.png,yes\n")
     (tmp_path / "short.csv").write_text("file,young,male\n0.png,1\n")
+    (tmp_path / "seven.csv").write_text("file,young\n0.png,7\n")
+    (tmp_path / "five.csv").write_text("5\n")
     (tmp_path / "others.csv").write_text("file,young\nq.png,1\n")
     with pytest.raises(UsageError, match=words) as caught:
         make(tmp_path)
@@ -60,8 +64,21 @@ def test_what_does_not_fit_is_one_sentence(tmp_path, make, words):
 def test_a_picture_that_cannot_be_read(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "x.png").write_bytes(b"not a picture")
-    with pytest.raises(PhotoError, match=r"x\.png cannot be read"):
+    with pytest.raises(PhotoError, match=r"x\.png"):
         data.Files(tmp_path / "a")[0]
+
+
+def test_pictures_are_read_as_everywhere_else(tmp_path):
+    """Upright, in 8 bits, and without what file managers leave behind."""
+    (tmp_path / "a").mkdir()
+    Image.fromarray(np.full((20, 40), 30000, np.uint16)).save(tmp_path / "a" / "0.png")
+    turned = Image.new("RGB", (40, 20))
+    exif = turned.getexif()
+    exif[274] = 6
+    turned.save(tmp_path / "a" / "1.jpg", exif=exif)
+    (tmp_path / "a" / "._1.jpg").write_bytes(b"")
+    files = data.Files(tmp_path / "a")
+    assert len(files) == 2 and abs(int(files[0][0, 0, 0]) - 117) <= 1 and files[1].shape == (40, 20, 3)
 
 
 def test_tables_of_labels(tmp_path):

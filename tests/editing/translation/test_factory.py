@@ -59,9 +59,12 @@ def test_degraded_pairs_belong_to_their_seeds(tiny, tmp_path):
     assert np.array_equal(source.b[102], expected) and np.array_equal(source.a[102], WAYS["gray"](expected, None))
     assert np.allclose(data.Shards(tmp_path / "set", "w")[102], w[0].numpy(), atol=2e-3)
     before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "set").glob("*.npy")}
-    (tmp_path / "set" / "107.a.npy").unlink()  # a run that was killed goes on where it was
+    (tmp_path / "set" / "107.seeds").unlink()  # a run that was killed goes on where it was
+    assert len(data.paired(tmp_path / "set")) == 100  # and what it left unfinished is not read
     assert [p.name for p in factory.write(tiny, tmp_path / "set", order, 103, 7)] == ["107.a.npy"]
     assert before["7.a.npy"] == (tmp_path / "set" / "7.a.npy").stat().st_mtime_ns
+    more = list(factory.write(tiny, tmp_path / "set", order, 105, 7))  # asked for more: the last shard grows
+    assert [p.name for p in more] == ["107.a.npy"] and len(data.paired(tmp_path / "set")) == 105
     with pytest.raises(UsageError, match="other pairs"):
         list(factory.write(tiny, tmp_path / "set", Order("degraded", size=32, how="noise"), 1, 7))
 
@@ -84,6 +87,7 @@ def test_varied_answers_share_what_is_coarse(tiny):
         ({"kind": "degraded", "how": "blur"}, "no way 'blur'"),
         ({"kind": "degraded", "how": "gray", "size": 100}, "not 100"),
         ({"kind": "edited"}, "--set smile=2"),
+        ({"kind": "edited", "edits": {"smlie": 2.0}}, "smile"),
         ({"kind": "judged", "judge": "age", "low": 3, "high": 2}, "--low below --high"),
         ({"kind": "judged", "judge": "beauty", "low": 1, "high": 2}, "no judge 'beauty'"),
         ({"kind": "labelled"}, "--label young=age<32"),
@@ -127,6 +131,22 @@ def test_labels_leave_out_faces_that_are_nearly_neither(tiny, monkeypatch, tmp_p
     source = data.labelled(tmp_path / "faces")
     assert source.names == ["young", "old"] and source.labels.tolist() == [[1, 0], [0, 1]] * 2
     assert json.loads((tmp_path / "faces" / "facts.json").read_text())["labels"] == order.labels
+
+
+def test_sets_are_not_taken_for_pairs_and_several_answers_are_one_a_time(tiny, monkeypatch, tmp_path):
+    monkeypatch.setattr("editing.judges.judge.judge", Told([20.0, 60.0]))
+    list(factory.write(tiny, tmp_path / "ages", Order("judged", size=32, judge="age", low=30, high=45), 2, 0))
+    with pytest.raises(UsageError, match="two sets without pairs"):
+        data.paired(tmp_path / "ages")
+    list(factory.write(tiny, tmp_path / "hair", Order("varied", size=32, how="gray", each=2), 2, 0))
+    for source in (data.paired(tmp_path / "hair"), data.unpaired(tmp_path / "hair")):
+        assert data.batch(source, 0, 2, 32, 0)["b"].shape == (2, 3, 32, 32)
+    (tmp_path / "hair" / "0.a.npy").write_bytes(b"")
+    with pytest.raises(UsageError, match="damaged"):
+        data.paired(tmp_path / "hair")
+    (tmp_path / "hair" / "facts.json").write_text("{")
+    with pytest.raises(UsageError, match="cannot be read"):
+        data.paired(tmp_path / "hair")
 
 
 @pytest.mark.weights

@@ -139,6 +139,48 @@ def test_stargan_updates_its_generator_every_fifth_step(labelled):
     assert [n for n, drawn in enumerate(seen) if drawn] == [4, 9]
 
 
+def test_a_run_in_pieces_still_trains_stargans_generator(tmp_path, labelled):
+    settings, out = Settings(32, 14, 2, 0.0, 4), tmp_path / "run"
+    for _ in range(7):
+        system = fit.fit("stargan", labelled, out, settings, until=0.0)
+    first, weights = SYSTEMS["stargan"](settings, 2).networks["G"].state_dict(), system.networks["G"].state_dict()
+    assert any(not torch.equal(weights[name], first[name].half().float()) for name in first if "weight" in name)
+    rows = list(csv.reader((out / "losses.csv").read_text().splitlines()))
+    assert len({len(row) for row in rows}) == 1 and [row[0] for row in rows[1:]] == [str(n) for n in range(2, 15, 2)]
+    (out / "losses.csv").write_text((out / "losses.csv").read_text() + "400,1,1,1,1,1,1\n")  # a kill before the state
+    fit.fit("stargan", labelled, out, settings, until=0.0)
+    assert "400" not in (out / "losses.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    "name,settings,words",
+    [
+        ("pix2pix", Settings(100), "a power of two from 32 pixels on, not 100"),
+        ("bicyclegan", Settings(64), "from 128"),
+        ("bicyclegan", Settings(128, batch=3), "even"),
+        ("rbdn", Settings(100), "a multiple of 16"),
+        ("cyclegan", Settings(16), "from 32"),
+        ("stargan", Settings(66), "a multiple of 32"),
+    ],
+)
+def test_sizes_that_cannot_work_are_refused_and_leave_nothing(tmp_path, folders, labelled, name, settings, words):
+    with pytest.raises(UsageError, match=words):
+        fit.fit(name, source_of(name, folders, labelled), tmp_path / "run", settings)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_state_that_could_not_be_read_back_is_not_written(tmp_path, folders):
+    source, settings, out = data.paired(*folders), Settings(32, 8, 2, 0.0, 4), tmp_path / "run"
+    system = fit.fit("pix2pix", source, out, settings, until=0.0)
+    before = fit.file_of(out, "G").read_bytes()
+    next(m for m in system.networks["D"].modules() if isinstance(m, torch.nn.BatchNorm2d)).running_var.fill_(1e5)
+    with pytest.raises(checkpoints.CheckpointError, match="float16"):
+        fit.write(system, out, 4, source)
+    assert fit.file_of(out, "G").read_bytes() == before
+    with pytest.raises(UsageError, match="other settings or pictures"):
+        fit.fit("pix2pix", data.paired(*(stripes(tmp_path / n, 5, (9, 9, 9)) for n in "xy")), out, settings)
+
+
 def test_bicyclegan_reads_codes_back_without_teaching_the_encoder(folders):
     system = SYSTEMS["bicyclegan"](Settings(128, 100, 2, 0.0, 4))
     system.l1 = system.kl = 0.0
