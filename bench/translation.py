@@ -21,6 +21,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from editing.translation import checkpoints, data
+from editing.translation.networks import UnetGenerator
+from editing.translation.networks.norms import own_statistics
 from encoders.efficientnet import from_state
 from encoders.losses import perceptual
 from stylegan2 import engine, zoo
@@ -55,7 +57,8 @@ def main() -> None:
     for text in options.network:
         name, _, file = text.partition("=")
         network = checkpoints.load_generator(file)
-        y = torch.cat([network(part).clamp(-1, 1) for part in a.split(10)])
+        network = own_statistics(network) if isinstance(network, UnetGenerator) else network
+        y = torch.cat([network(one).clamp(-1, 1) for one in a.split(1)])
         psnr = (10 * torch.log10(4 / (y - b).square().mean((1, 2, 3)))).mean()
         sharp = (laplacian(y) / laplacian(b)).mean()
         alike = perceptual.distance(perceptual.features(features, y), answers).mean()

@@ -113,9 +113,7 @@ def apply(
     encoder: Annotated[Path | None, typer.Option(help="That encoder's file.")] = None,
     label: Annotated[list[float] | None, typer.Option(help="StarGAN's target, a number a domain; repeatable.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of random codes.")] = 0,
-    published: Annotated[
-        bool, typer.Option("--as-published", help="pix2pix: dropout, and each picture's own statistics.")
-    ] = False,
+    evaluation: Annotated[bool, typer.Option("--eval", help="pix2pix: stored statistics, no dropout.")] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")] = "cpu",
 ) -> None:
     """Translate pictures with a trained network."""
@@ -123,7 +121,7 @@ def apply(
     from editing.invert import check_device
     from editing.translation import applying
 
-    job = applying.Job(network, how, size, samples, like, encoder, label, seed, check_device(device), faces, published)
+    job = applying.Job(network, how, size, samples, like, encoder, label, seed, check_device(device), faces, evaluation)
     failed = 0
     for _, result in applying.run(job, img, out):
         if isinstance(result, WplusError):

@@ -25,6 +25,7 @@ from editing.translation.networks import (
     StarGANGenerator,
     UnetGenerator,
 )
+from editing.translation.networks.norms import own_statistics
 from editing.types import Recipe
 from stylegan2 import engine
 from stylegan2.errors import NoFaceFound, PhotoError, UsageError, WplusError
@@ -49,7 +50,7 @@ class Job:
     seed: int = 0
     device: str = "cpu"
     faces: bool = False
-    as_published: bool = False
+    evaluation: bool = False
 
     def __post_init__(self) -> None:
         if self.how and self.how not in WAYS:
@@ -63,8 +64,8 @@ def run(job: Job, img: Path, out: Path) -> Iterator[tuple[Path, Path | WplusErro
     network = checkpoints.load_generator(job.network).to(job.device)
     if channels(network) not in (1, 3):
         raise UsageError(f"{job.network} takes {channels(network)} channels; pictures have 3, or 1 in gray.")
-    if job.as_published:
-        as_published(network, job.seed)
+    if isinstance(network, UnetGenerator) and not job.evaluation:
+        own_statistics(network, job.seed)
     calls = prepared(job, network)
     paths = sorted(p for p in img.rglob("*") if p.suffix.lower() in SUFFIXES) if img.is_dir() else [img]
     if not paths:
@@ -116,16 +117,6 @@ def channels(network: nn.Module) -> int:
     found = next(parameter for parameter in network.parameters() if parameter.ndim == 4).shape[1]
     extra = {BicycleGenerator: "nz", StarGANGenerator: "domains"}.get(type(network))
     return found - getattr(network, extra) if extra else found
-
-
-def as_published(network: nn.Module, seed: int) -> None:
-    """pix2pix as its authors' test draws: batch norms with the picture's own statistics, dropout as the only noise."""
-    torch.manual_seed(seed)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.track_running_stats, module.running_mean, module.running_var = False, None, None
-        elif isinstance(module, nn.Dropout):
-            module.train()
 
 
 def as_input(picture: np.ndarray, wanted: int) -> Tensor:

@@ -8,16 +8,17 @@ moments warm up again after a restart.
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from editing.translation import checkpoints
 from editing.translation.data import Source, batch
@@ -54,7 +55,7 @@ def fit(
     while seen < images:
         number = seen // count
         rng = np.random.default_rng((settings.seed, 1, number))
-        tensors = {key: t.to(device) for key, t in batch(source, number, count, settings.size, settings.seed).items()}
+        tensors = drawn(source, number, count, settings, device)
         gathered.append(system.step(tensors, rate(seen, images), rng))
         if not all(np.isfinite(value) for value in gathered[-1].values()):
             raise UsageError(f"The losses of {name} are no numbers any more: try a smaller --rate and another --out.")
@@ -67,12 +68,24 @@ def fit(
             log(out / "losses.csv", seen, [losses.get(key, np.nan) for key in system.losses], system.losses)
             report(seen, losses)
             gathered = []
+        if seen >= images:
+            system.finished(batches(source, count, settings, device))
         if last or time.monotonic() - saved > save:
             write(system, out, seen, source)
             saved = time.monotonic()
         if over:
             break
     return system
+
+
+def drawn(source: Source, number: int, count: int, settings: Settings, device: str) -> dict[str, Tensor]:
+    return {key: t.to(device) for key, t in batch(source, number, count, settings.size, settings.seed).items()}
+
+
+def batches(source: Source, count: int, settings: Settings, device: str) -> Iterator[dict[str, Tensor]]:
+    """All batches from number 0 on, without end."""
+    for number in itertools.count():
+        yield drawn(source, number, count, settings, device)
 
 
 def opened(name: str, source: Source, out: Path, settings: Settings, device: str) -> tuple[System, int]:

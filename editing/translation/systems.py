@@ -9,8 +9,10 @@ pix2pix: arXiv 1611.07004, eq. 4.  CycleGAN: 1703.10593, eq. 1-3 and 5.2.  Bicyc
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from math import log2
 
 import numpy as np
@@ -30,6 +32,7 @@ from editing.translation.networks import (
     StarGANGenerator,
     UnetGenerator,
 )
+from editing.translation.networks.norms import own_statistics, settle
 from stylegan2.errors import UsageError
 
 Batch = Mapping[str, Tensor]
@@ -99,6 +102,9 @@ class System:
         loss.backward()
         adam.step()
 
+    def finished(self, batches: Iterator[Batch]) -> None:
+        """What is left to do after the last step, with more batches of the data."""
+
     def judges(self, wanted: bool, names: Sequence[str]) -> None:
         """Whether these networks gather gradients."""
         for name in names:
@@ -131,7 +137,8 @@ class Pix2Pix(System):
         return {"D_real": real_loss.item(), "D_fake": fake_loss.item(), "G_gan": fooled.item(), "G_l1": close.item()}
 
     def rows(self, batch: Batch) -> list[Tensor]:
-        return [batch["a"], self.networks["G"](batch["a"]), batch["b"]]
+        drawing = own_statistics(copy.deepcopy(self.networks["G"]))
+        return [batch["a"], torch.cat([drawing(one) for one in batch["a"].split(1)]), batch["b"]]
 
 
 class CycleGAN(System):
@@ -287,6 +294,7 @@ class Regression(System):
 
     batch, learning_rate, betas = 32, 1e-3, (0.9, 0.999)
     least, whole, losses = 16, 16, ("mse",)
+    settled = 100  # batches that the statistics of norms are gathered from at the end; the authors took 475 or more
 
     def make(self, domains: int) -> dict[str, nn.Module]:
         torch.manual_seed(self.settings.seed)
@@ -296,6 +304,9 @@ class Regression(System):
         loss = F.mse_loss(self.networks["G"](batch["a"]), batch["b"])
         self.descend("G", loss, rate)
         return {"mse": loss.item()}
+
+    def finished(self, batches: Iterator[Batch]) -> None:
+        settle(self.networks["G"], (batch["a"] for batch in islice(batches, self.settled)))
 
     def rows(self, batch: Batch) -> list[Tensor]:
         return [batch["a"], self.networks["G"](batch["a"]).clamp(-1, 1), batch["b"]]

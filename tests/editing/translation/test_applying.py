@@ -46,7 +46,8 @@ def photo(tmp_path, size=(64, 64), name="in/photo.png"):
 def test_a_network_translates_a_picture_and_marks_it(tmp_path, run):
     network = seeded(lambda: UnetGenerator(3, 3, 32, 4))
     picture = photo(tmp_path)
-    code, lines, _ = run("apply", "--network", saved(tmp_path, network), "--img", picture, "--out", tmp_path / "out")
+    file = saved(tmp_path, network)
+    code, lines, _ = run("apply", "--network", file, "--img", picture, "--out", tmp_path / "out", "--eval")
     assert code == 0 and lines == [str(tmp_path / "out" / "photo.png")]
     with Image.open(lines[0]) as result, Image.open(picture) as source:
         x = torch.from_numpy(np.array(source)).permute(2, 0, 1)[None].float() / 127.5 - 1
@@ -136,7 +137,7 @@ def test_what_does_not_fit_is_one_line(tmp_path, run):
 def test_networks_of_one_channel_see_gray(tmp_path, run):
     network, picture = seeded(lambda: UnetGenerator(1, 1, 32, 4)), photo(tmp_path)
     file = saved(tmp_path, network)
-    code, lines, error = run("apply", "--network", file, "--img", picture, "--out", tmp_path / "out")
+    code, lines, error = run("apply", "--network", file, "--img", picture, "--out", tmp_path / "out", "--eval")
     assert code == 0, error
     x = torch.from_numpy(np.array(Image.open(picture))).float() @ torch.tensor([0.299, 0.587, 0.114]) / 127.5 - 1
     with torch.no_grad():
@@ -159,7 +160,7 @@ def test_originals_and_results_are_not_overwritten(tmp_path, run):
 def test_pix2pix_as_published_has_dropout_and_the_pictures_own_statistics(tmp_path, run):
     file, picture = saved(tmp_path, seeded(lambda: UnetGenerator(3, 3, 64, 4))), photo(tmp_path)
     found = []
-    for extra in ((), ("--as-published",), ("--as-published",), ("--as-published", "--seed", 1)):
+    for extra in (("--eval",), (), (), ("--seed", 1)):
         code, lines, _ = run("apply", "--network", file, "--img", picture, "--out", tmp_path / "out", *extra)
         assert code == 0
         found.append(np.asarray(Image.open(lines[0])))

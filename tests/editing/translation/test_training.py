@@ -12,6 +12,7 @@ from PIL import Image
 from editing.translation import checkpoints, data, fit
 from editing.translation.losses import Pool, adversarial, gradient_penalty, initialise, rate
 from editing.translation.networks import PatchGAN, UnetGenerator
+from editing.translation.networks.norms import own_statistics
 from editing.translation.systems import SYSTEMS, Settings
 from stylegan2.errors import UsageError
 
@@ -119,10 +120,24 @@ def test_pix2pix_and_rbdn_learn_a_colour(tmp_path, folders):
     for name, images, rate_ in (("pix2pix", 500, 2e-3), ("rbdn", 800, 3e-3)):
         fit.fit(name, source, tmp_path / name, Settings(32, images, 4, rate_, 8, 0))
         network = checkpoints.load(fit.file_of(tmp_path / name, "G"))
+        network = own_statistics(network) if name == "pix2pix" else network
         tensors = data.batch(source, 0, 8, 32, 5)
         with torch.no_grad():
             error = F.l1_loss(network(tensors["a"]), tensors["b"]).item()
         assert error < 0.35 * F.l1_loss(tensors["a"], tensors["b"]).item(), name
+
+
+def test_statistics_settle_on_the_mean_of_many_batches(tmp_path, folders):
+    source, settings = data.paired(*folders), Settings(32, 8, 2, 0.0, 4)
+    system = fit.fit("rbdn", source, tmp_path / "run", settings)
+    norm, seen = system.networks["G"].conv1.norm, []
+    hook = norm.register_forward_hook(lambda module, inputs, _: seen.append(inputs[0].mean((0, 2, 3))))
+    with torch.no_grad():
+        for number in range(system.settled):
+            system.networks["G"](data.batch(source, number, 2, 32, 0)["a"])
+    hook.remove()
+    stored = checkpoints.load(fit.file_of(tmp_path / "run", "G"))
+    torch.testing.assert_close(stored.conv1.norm.running_mean, torch.stack(seen).mean(0), rtol=1e-2, atol=1e-3)
 
 
 def test_losses_that_are_no_numbers_stop_a_run(tmp_path, folders):
