@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("pairs", type=Path)
     parser.add_argument("--network", action="append", required=True, metavar="NAME=FILE")
     parser.add_argument("--sheet", type=Path)
+    parser.add_argument("--eval", action="store_true", help="pix2pix with stored statistics, without dropout.")
     options = parser.parse_args()
     tune_allocator()
     features = from_state(load_file(zoo.path("efficientnet-lite0")))
@@ -57,7 +58,7 @@ def main() -> None:
     for text in options.network:
         name, _, file = text.partition("=")
         network = checkpoints.load_generator(file)
-        network = own_statistics(network) if isinstance(network, UnetGenerator) else network
+        network = own_statistics(network) if isinstance(network, UnetGenerator) and not options.eval else network
         y = torch.cat([network(one).clamp(-1, 1) for one in a.split(1)])
         psnr = (10 * torch.log10(4 / (y - b).square().mean((1, 2, 3)))).mean()
         sharp = (laplacian(y) / laplacian(b)).mean()

@@ -65,7 +65,7 @@ def run(job: Job, img: Path, out: Path) -> Iterator[tuple[Path, Path | WplusErro
     if channels(network) not in (1, 3):
         raise UsageError(f"{job.network} takes {channels(network)} channels; pictures have 3, or 1 in gray.")
     if isinstance(network, UnetGenerator) and not job.evaluation:
-        own_statistics(network, job.seed)
+        own_statistics(network)
     calls = prepared(job, network)
     paths = sorted(p for p in img.rglob("*") if p.suffix.lower() in SUFFIXES) if img.is_dir() else [img]
     if not paths:
@@ -180,6 +180,7 @@ def translated(
     published = isinstance(network, RBDN) and job.network.suffix == ".caffemodel"
     results = []
     for call in calls:
+        torch.manual_seed(job.seed)  # dropout of a picture, whatever was drawn before it
         try:
             # published RBDNs see BGR of 0 to 255
             y = network((x.flip(1) + 1) * 127.5).flip(1) / 127.5 - 1 if published else network(x, *call)

@@ -217,6 +217,7 @@ def write(generator: Generator, folder: Path, order: Order, count: int, first_se
         if done.exists() and int(done.read_text()) >= len(seeds):
             continue
         samples = list(stream(generator, order, seeds))
+        done.unlink(missing_ok=True)  # of a shorter shard: nobody reads it while it is replaced
         names = sorted(samples[0], reverse=True) if samples else ["a"]
         for name in names:
             with replacing(folder / f"{start}.{name}.npy") as part, open(part, "wb") as file:

@@ -169,7 +169,9 @@ def grid(system: System, source: Source, path: Path) -> None:
     for network in system.networks.values():
         network.eval()
     tensors = {key: t.to(device) for key, t in batch(source, 0, SHOWN, size, system.settings.seed).items()}
-    columns = [engine.to_uint8(images) for images in system.rows(tensors)]
+    with torch.random.fork_rng():  # the training's dropout goes on as if nobody had looked
+        torch.manual_seed(0)
+        columns = [engine.to_uint8(images) for images in system.rows(tensors)]
     for name, network in system.networks.items():
         network.train(modes[name])
     sheet = np.concatenate([np.concatenate(list(column), 0) for column in columns], 1)

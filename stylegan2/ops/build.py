@@ -118,7 +118,8 @@ def build(*architectures: str) -> Path:
     if found is not None:
         return found
     if compiler is None:
-        raise WplusError("No CUDA compiler (nvcc) was found: install the CUDA toolkit or `pip install wplus[cuda]`.")
+        wheels = "nvidia-cuda-nvcc, nvidia-cuda-runtime and nvidia-cuda-cccl"
+        raise WplusError(f"No CUDA compiler (nvcc) was found: install the CUDA toolkit, or {wheels} with pip.")
     target = folder(architectures, release(compiler)) / NAME
     if maker is None:
         raise WplusError("ninja was not found: `pip install ninja`.")

@@ -18,13 +18,12 @@ def normalised(channels: int, norm: Norm) -> nn.Module:
     return nn.InstanceNorm2d(channels) if norm == "instance" else nn.Identity()
 
 
-def own_statistics(network: nn.Module, seed: int = 0) -> nn.Module:
+def own_statistics(network: nn.Module) -> nn.Module:
     """pix2pix as its authors' test draws: batch norms with the statistics of what they are given (one picture at a
     time), and dropout as the only noise.  Changes the network, and returns it.
 
     Running statistics of a network that was trained on one or a few pictures at a time are far from any picture's.
     """
-    torch.manual_seed(seed)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.track_running_stats, module.running_mean, module.running_var = False, None, None

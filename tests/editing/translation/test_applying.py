@@ -168,6 +168,16 @@ def test_pix2pix_as_published_has_dropout_and_the_pictures_own_statistics(tmp_pa
     assert not np.array_equal(found[1], found[3])
 
 
+def test_a_picture_is_drawn_alike_whatever_stands_before_it(tmp_path, run):
+    file = saved(tmp_path, seeded(lambda: UnetGenerator(3, 3, 64, 4)))
+    photo(tmp_path, name="in/a.png")
+    Image.open(photo(tmp_path, name="in/b.png")).rotate(90).save(tmp_path / "in" / "b.png")
+    run("apply", "--network", file, "--img", tmp_path / "in", "--out", tmp_path / "both")
+    run("apply", "--network", file, "--img", tmp_path / "in" / "b.png", "--out", tmp_path / "alone")
+    both, alone = (np.asarray(Image.open(tmp_path / name / "b.png")) for name in ("both", "alone"))
+    assert np.array_equal(both, alone)
+
+
 def test_one_bad_picture_does_not_stop_a_folder(tmp_path, run):
     unet = saved(tmp_path, seeded(lambda: UnetGenerator(3, 3, 32, 4)))
     photo(tmp_path, name="in/a.png"), photo(tmp_path, name="in/sub/c.png")

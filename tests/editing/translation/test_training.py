@@ -140,6 +140,15 @@ def test_statistics_settle_on_the_mean_of_many_batches(tmp_path, folders):
     torch.testing.assert_close(stored.conv1.norm.running_mean, torch.stack(seen).mean(0), rtol=1e-2, atol=1e-3)
 
 
+def test_looking_at_a_grid_does_not_change_the_training(tmp_path, folders):
+    source = data.paired(*folders)
+    system = fit.fit("pix2pix", source, tmp_path / "run", Settings(32, 4, 2, 0.0, 4))
+    state, before = torch.random.get_rng_state(), {n: t.clone() for n, t in system.networks["G"].state_dict().items()}
+    fit.grid(system, source, tmp_path / "grid.jpg")
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert all(torch.equal(t, before[n]) for n, t in system.networks["G"].state_dict().items())
+
+
 def test_losses_that_are_no_numbers_stop_a_run(tmp_path, folders):
     with pytest.raises(UsageError, match="smaller --rate"):
         fit.fit("rbdn", data.paired(*folders), tmp_path / "run", Settings(32, 4000, 2, 1e18, 4))
@@ -201,12 +210,11 @@ def test_bicyclegan_reads_codes_back_without_teaching_the_encoder(folders):
     system.l1 = system.kl = 0.0
     encoder = system.networks["E"]
     with torch.no_grad():  # a variance that does not reach the generator: only the latent loss could move the encoder
-        for network in (system.networks["G"],):
-            for name, parameter in network.named_parameters():
-                if name.endswith("down.0.weight"):
-                    parameter[:, 3:] = 0
-                elif ".down.1.weight" in name:
-                    parameter[:, -8:] = 0
+        for name, parameter in system.networks["G"].named_parameters():
+            if name.endswith("down.0.weight"):
+                parameter[:, 3:] = 0
+            elif ".down.1.weight" in name:
+                parameter[:, -8:] = 0
     before = [p.clone() for p in encoder.parameters()]
     tensors = data.batch(data.paired(*folders), 0, 2, 128, 0)
     losses = system.step(tensors, 1.0, np.random.default_rng(0))

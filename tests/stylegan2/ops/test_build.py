@@ -107,7 +107,7 @@ def broken(found, said, *parts):
 
 def test_without_nvcc_everything_goes_on_with_one_warning(empty_cache, monkeypatch, tmp_path):
     monkeypatch.setenv("CUDA_HOME", str(tmp_path / "nothing"))
-    broken(*first_use(monkeypatch), "No CUDA compiler (nvcc) was found", "wplus[cuda]")
+    broken(*first_use(monkeypatch), "No CUDA compiler (nvcc) was found", "nvidia-cuda-nvcc")
 
 
 def test_a_compiler_that_fails_shows_its_last_lines(empty_cache, toolkit, monkeypatch):
