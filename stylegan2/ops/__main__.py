@@ -51,12 +51,13 @@ def bench(
     batch: Annotated[int, typer.Option(help="Pictures at once.")] = 4,
     dtype: Annotated[str, typer.Option(help="float16, bfloat16 or float32.")] = "float16",
     network: Annotated[bool, typer.Option(help="Whole pictures, too.")] = True,
+    least: Annotated[int, typer.Option(min=32, max=1024, help="Operators at this resolution and above.")] = 32,
     compiled: Annotated[bool, typer.Option(help="Against torch.compile, too, which takes minutes.")] = True,
 ) -> None:
     """Time the kernels on the shapes of StyleGAN2 at 1024 pixels against plain PyTorch, and print a table."""
     from stylegan2.ops import bench
 
-    bench.operators(batch, dtype, compiled)
+    bench.operators(batch, dtype, compiled, least)
     if network:
         bench.networks(dtype, compiled)
 

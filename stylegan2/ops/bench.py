@@ -1,13 +1,14 @@
 """How fast the kernels are: StyleGAN2's shapes at 1024 pixels, against plain PyTorch and torch.compile of it.
 
 Times are medians of CUDA events after a warm-up.  Bandwidth counts what has to be read and written once; `of copy` is
-its share of what a plain copy of a large tensor reaches on the same card in the same run.
+the time that a plain copy takes, on the same card in the same run, to read and write as many bytes, over the call's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from math import exp, log, prod
 from statistics import median
 
@@ -54,9 +55,9 @@ def milliseconds(function: Callable[[], object], runs: int = RUNS, alone: bool =
     return median(start.elapsed_time(end) for start, end in marks)
 
 
-def calls(batch: int, dtype: torch.dtype, last: bool) -> list[Call]:
+def calls(batch: int, dtype: torch.dtype, last: bool, least: int = 32) -> list[Call]:
     """Synthesis (filter after up-sampling, skip image, activation) and what a training step adds (the discriminator's
-    filters, the gradients of both), each resolution once."""
+    filters, the gradients of both), each resolution from `least` on once."""
     config, found = StyleGAN2Config(), []
     fir = setup_fir(config.fir).cuda()
     order = torch.channels_last if last else torch.contiguous_format
@@ -64,7 +65,7 @@ def calls(batch: int, dtype: torch.dtype, last: bool) -> list[Call]:
     def picture(channels: int, size: int) -> Tensor:
         return torch.randn(batch, channels, size, size, device="cuda", dtype=dtype).to(memory_format=order)
 
-    for r in config.resolutions[3:]:
+    for r in (r for r in config.resolutions if r >= least):
         c, b = config.channels(r), torch.randn(config.channels(r), device="cuda", dtype=dtype)
         scale, noise = torch.rand(batch, c, device="cuda"), torch.randn(r, r, device="cuda")
         filtered = {"fir": fir, "padding": 1, "fir_gain": 4.0}
@@ -83,23 +84,25 @@ def calls(batch: int, dtype: torch.dtype, last: bool) -> list[Call]:
     return found
 
 
-def copy_speed(dtype: torch.dtype) -> float:
-    """Bytes a second, read and written, of a large copy."""
-    x = torch.empty(2**29 // dtype.itemsize, device="cuda", dtype=dtype)
+@cache
+def copying(moved: int) -> float:
+    """Milliseconds of a copy that reads and writes this many bytes in all."""
+    x = torch.empty(moved // 2, device="cuda", dtype=torch.uint8)
     y = torch.empty_like(x)
-    return 2 * x.numel() * x.element_size() / milliseconds(lambda: y.copy_(x), alone=True) * 1e3
+    return milliseconds(lambda: y.copy_(x), alone=True)
 
 
-def operators(batch: int, name: str, compile_too: bool = True) -> None:
+def operators(batch: int, name: str, compile_too: bool = True, least: int = 32) -> None:
     """Print the table of the operators.  WplusError without a GPU or kernels."""
     dtype = _type(name)
     _ready()
-    copied, ratios, shares = copy_speed(dtype), {}, {}
-    print(f"{torch.cuda.get_device_name()}, {name}, batch {batch}; a copy reaches {copied / 1e9:.0f} GB/s\n")
+    ratios, shares = {}, {}
+    speed = 2**30 / copying(2**30) / 1e6
+    print(f"{torch.cuda.get_device_name()}, {name}, batch {batch}; a large copy reaches {speed:.0f} GB/s\n")
     print("| operator | shape | order | us | GB/s | of copy | plain us | compiled us | ratio | off by |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     for last in (False, True):
-        for call in calls(batch, dtype, last):
+        for call in calls(batch, dtype, last, least):
             x, run = call.arguments[0], call.operator
 
             def plain(*arguments, call=call):
@@ -117,7 +120,7 @@ def operators(batch: int, name: str, compile_too: bool = True) -> None:
                         theirs_compiled = milliseconds(lambda call=call, f=compiled: f(*call.arguments), alone=True)
                         torch.compiler.reset()
             moved = (x.numel() + y.numel()) * x.element_size()
-            share, ratio = moved / ours * 1e3 / copied, min(theirs, theirs_compiled) / ours
+            share, ratio = copying(moved) / ours, min(theirs, theirs_compiled) / ours
             ratios.setdefault(call.name, []).append(ratio)
             if moved >= LARGE:
                 shares.setdefault(call.name, []).append(share)

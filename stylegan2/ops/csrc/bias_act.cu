@@ -21,7 +21,7 @@ constexpr int TOGETHER = 2;  // packs a thread has on the way at once
 template <class T, int ORDER, int KNOWN, int N> struct BiasActKernel {
     using Arguments = BiasAct;
     using A = typename Wide<T>::type;
-    static constexpr int THREADS = 256, PHASES = 1;
+    static constexpr int THREADS = 256, PHASES = 1, BLOCKS = 0;
 
     template <int> WPLUS_INLINE static void run(const Arguments& a, int64_t block, int thread, void*) {
         const int64_t first = (block * THREADS * TOGETHER + thread) * N;
@@ -60,42 +60,72 @@ struct Styled {
     const void* x;
     const float *scale, *noise, *b;  // (B, C), (H, W) or (B, H, W), (C,); any may be missing
     void* y;
-    int64_t count, channels, noise_step;  // noise_step: numbers from one image's noise to the next's, 0 if they share
-    Divider image, step, over_channels, place, area;  // image, step: elements an image, and a channel, is long
+    int64_t batch, channels, area, noise_step;  // noise_step: numbers from one image's noise to the next's, 0 if they share
+    Divider by_a, by_b;
     Activation f;
 };
 
-template <class T, int N, bool LAST> struct StyledKernel {
+// channels_last: N channels of one pixel, at two pixels.
+template <class T, int N> struct StyledChannels {
     using Arguments = Styled;
     using A = typename Wide<T>::type;
-    static constexpr int THREADS = 256, PHASES = 1;
+    static constexpr int THREADS = 256, PHASES = 1, BLOCKS = 0;
 
     template <int> WPLUS_INLINE static void run(const Arguments& a, int64_t block, int thread, void*) {
-        const int64_t first = (block * THREADS * TOGETHER + thread) * N;
+        const int64_t first = block * THREADS * TOGETHER + thread;
+        const int64_t count = a.batch * a.area * static_cast<int64_t>(a.by_a.d);
         Pack<T, N> x[TOGETHER];
         WPLUS_UNROLL
         for (int k = 0; k < TOGETHER; ++k) {
-            const int64_t i = first + int64_t{k} * THREADS * N;
-            if (i < a.count) x[k] = *reinterpret_cast<const Pack<T, N>*>(static_cast<const T*>(a.x) + i);
+            const int64_t i = first + int64_t{k} * THREADS;
+            if (i < count) x[k] = *reinterpret_cast<const Pack<T, N>*>(static_cast<const T*>(a.x) + i * N);
         }
         WPLUS_UNROLL
         for (int k = 0; k < TOGETHER; ++k) {
-            const int64_t i = first + int64_t{k} * THREADS * N;
-            if (i >= a.count) continue;
-            const int64_t n = quotient(i, a.image), c = remainder(quotient(i, a.step), a.over_channels);
-            const int64_t at = n * a.noise_step + remainder(quotient(i, a.place), a.area);
-            constexpr int ALONG = LAST ? N : 1, BESIDE = LAST ? 1 : N;  // of channels, of pixels
-            float scale[ALONG], b[ALONG], noise[BESIDE];
-            fetch<ALONG>(a.scale ? a.scale + n * a.channels + c : nullptr, 1.f, scale);
-            fetch<ALONG>(a.b ? a.b + c : nullptr, 0.f, b);
-            fetch<BESIDE>(a.noise ? a.noise + at : nullptr, 0.f, noise);
+            const int64_t i = first + int64_t{k} * THREADS;
+            if (i >= count) continue;
+            const int64_t pixel = quotient(i, a.by_a), n = quotient(pixel, a.by_b);
+            const int64_t c = (i - pixel * static_cast<int64_t>(a.by_a.d)) * N;
+            float scale[N], b[N];
+            fetch<N>(a.scale ? a.scale + n * a.channels + c : nullptr, 1.f, scale);
+            fetch<N>(a.b ? a.b + c : nullptr, 0.f, b);
+            const float noise = a.noise ? a.noise[n * a.noise_step + pixel - n * a.area] : 0.f;
             Pack<T, N> y;
             WPLUS_UNROLL
-            for (int j = 0; j < N; ++j) {
-                const A z = A(widen(x[k].at[j])) * scale[LAST ? j : 0] + noise[LAST ? 0 : j] + b[LAST ? j : 0];
-                y.at[j] = narrow<T>(value<LRELU>(a.f, z));
-            }
-            put(static_cast<T*>(a.y) + i, y);
+            for (int j = 0; j < N; ++j)
+                y.at[j] = narrow<T>(rectified(a.f, widen(x[k].at[j]) * scale[j] + (noise + b[j])));
+            put(static_cast<T*>(a.y) + i * N, y);
+        }
+    }
+};
+
+// NCHW: N pixels beside each other, in four channels, so that the noise is read once for all of them.
+template <class T, int N> struct StyledPixels {
+    using Arguments = Styled;
+    using A = typename Wide<T>::type;
+    static constexpr int THREADS = 256, PHASES = 1, BLOCKS = 0, SHARED = 4;
+
+    template <int> WPLUS_INLINE static void run(const Arguments& a, int64_t block, int thread, void*) {
+        // index = (image * groups of channels + group) * packs + pack
+        const int64_t index = block * THREADS + thread, q = quotient(index, a.by_a), n = quotient(q, a.by_b);
+        if (n >= a.batch) return;
+        const int64_t place = (index - q * static_cast<int64_t>(a.by_a.d)) * N;
+        const int64_t c = (q - n * static_cast<int64_t>(a.by_b.d)) * SHARED, at = (n * a.channels + c) * a.area + place;
+        Pack<T, N> x[SHARED];
+        WPLUS_UNROLL
+        for (int k = 0; k < SHARED; ++k)
+            if (c + k < a.channels) x[k] = *reinterpret_cast<const Pack<T, N>*>(static_cast<const T*>(a.x) + at + k * a.area);
+        float noise[N];
+        fetch<N>(a.noise ? a.noise + n * a.noise_step + place : nullptr, 0.f, noise);
+        WPLUS_UNROLL
+        for (int k = 0; k < SHARED; ++k) {
+            if (c + k >= a.channels) continue;
+            const float scale = a.scale ? a.scale[n * a.channels + c + k] : 1.f, b = a.b ? a.b[c + k] : 0.f;
+            Pack<T, N> y;
+            WPLUS_UNROLL
+            for (int j = 0; j < N; ++j)
+                y.at[j] = narrow<T>(rectified(a.f, widen(x[k].at[j]) * scale + (noise[j] + b)));
+            put(static_cast<T*>(a.y) + at + k * a.area, y);
         }
     }
 };
@@ -124,16 +154,29 @@ template <class T> int32_t by_width(const BiasAct& a, int32_t order, void* strea
     return packs && biases ? by_order<T, N>(a, order, stream) : by_order<T, 1>(a, order, stream);
 }
 
-template <class T, bool LAST> int32_t styled_by_width(const Styled& a, void* stream) {
-    constexpr int N = 16 / sizeof(T);
-    const bool packs = a.count % N == 0 && aligned(a.x, 16) && aligned(a.y, 16);
-    const bool together = LAST ? a.channels % N == 0 && aligned(a.scale, 16) && aligned(a.b, 16)
-                               : a.area.d % N == 0 && a.noise_step % N == 0 && aligned(a.noise, 16);
-    return packs && together ? each<StyledKernel<T, N, LAST>>(a, N, stream) : each<StyledKernel<T, 1, LAST>>(a, 1, stream);
+template <class T, int N> int32_t styled_channels(Styled a, void* stream) {
+    const int64_t packs = a.channels / N, count = a.batch * a.area * packs;
+    a.by_a = divider(packs, count + 2 * 256);
+    a.by_b = divider(a.area, count + 2 * 256);
+    return launch<StyledChannels<T, N>>(a, ceil_div(count, 256 * TOGETHER), 0, stream);
+}
+
+template <class T, int N> int32_t styled_pixels(Styled a, void* stream) {
+    const int64_t packs = a.area / N, groups = ceil_div(a.channels, 4), count = a.batch * groups * packs;
+    a.by_a = divider(packs, count + 256);
+    a.by_b = divider(groups, count + 256);
+    return launch<StyledPixels<T, N>>(a, ceil_div(count, 256), 0, stream);
 }
 
 template <class T> int32_t styled(const Styled& a, bool channels_last, void* stream) {
-    return channels_last ? styled_by_width<T, true>(a, stream) : styled_by_width<T, false>(a, stream);
+    constexpr int N = 16 / sizeof(T);
+    const bool packs = aligned(a.x, 16) && aligned(a.y, 16);
+    if (channels_last) {
+        const bool together = packs && a.channels % N == 0 && aligned(a.scale, 16) && aligned(a.b, 16);
+        return together ? styled_channels<T, N>(a, stream) : styled_channels<T, 1>(a, stream);
+    }
+    const bool together = packs && a.area % N == 0 && a.noise_step % N == 0 && aligned(a.noise, 16);
+    return together ? styled_pixels<T, N>(a, stream) : styled_pixels<T, 1>(a, stream);
 }
 
 }  // namespace wplus
@@ -161,12 +204,8 @@ WPLUS_EXPORT int32_t wplus_styled_act(int32_t type, const void* x, const float* 
                                       const float* b, void* y, int64_t batch, int64_t channels, int64_t area,
                                       int32_t channels_last, int64_t noise_step, double alpha, double gain, double clamp,
                                       void* stream) {
-    const int64_t image = channels * area, count = batch * image;
-    if (count == 0) return 0;
-    const int64_t step = channels_last ? 1 : area, place = channels_last ? channels : 1;
-    const Styled a{x, scale, noise, b, y, count, channels, noise_step,
-                   divider(image, count), divider(step, count), divider(channels, count), divider(place, count),
-                   divider(area, count), activation(LRELU, 0, alpha, gain, clamp)};
+    if (batch * channels * area == 0) return 0;
+    const Styled a{x, scale, noise, b, y, batch, channels, area, noise_step, {}, {}, activation(LRELU, 0, alpha, gain, clamp)};
     if (type == FLOAT32) return styled<float>(a, channels_last, stream);
 #if defined(WPLUS_HALVES)
     if (type == FLOAT16) return styled<__half>(a, channels_last, stream);

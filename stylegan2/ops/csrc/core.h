@@ -4,7 +4,8 @@
 // points that runs on the CPU, block after block and thread after thread: slow, but every index is computed by the
 // same lines, so the tests find mistakes without a GPU, and under an address sanitizer.
 //
-// A kernel is a struct with `Arguments` (plain data, passed by value), THREADS a block, PHASES, and
+// A kernel is a struct with `Arguments` (plain data, passed by value), THREADS a block, BLOCKS that a multiprocessor has
+// to hold at least (0: as the compiler likes), PHASES, and
 //     template <int PHASE> static void run(const Arguments&, int64_t block, int thread, void* shared);
 // All threads of a block finish one phase before the next begins.
 #pragma once
@@ -12,6 +13,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <vector>
 
 #if defined(__CUDACC__)
@@ -77,6 +79,25 @@ template <class T, int N> WPLUS_INLINE void put(T* to, const Pack<T, N>& from) {
         *reinterpret_cast<Pack<T, N>*>(to) = from;
 }
 
+// N numbers as they lie in memory, held in whole registers until they are computed with.
+template <class T, int N> struct Words {
+    using Word = std::conditional_t<sizeof(T) * N % 4 == 0, uint32_t, uint16_t>;
+    static constexpr int EACH = sizeof(Word) >= sizeof(T) ? sizeof(Word) / sizeof(T) : 1;
+    Pack<Word, sizeof(T) * N / sizeof(Word)> words;
+
+    WPLUS_INLINE static Words read(const T* from) { return {*reinterpret_cast<const decltype(words)*>(from)}; }
+
+    WPLUS_INLINE void widened(typename Wide<T>::type (&to)[N]) const {
+        WPLUS_UNROLL
+        for (int k = 0; k < N; k += EACH) {
+            T some[EACH];
+            memcpy(some, &words.at[k / EACH], sizeof(some));
+            WPLUS_UNROLL
+            for (int i = 0; i < EACH; ++i) to[k + i] = widen(some[i]);
+        }
+    }
+};
+
 // N float32 that lie beside each other, `otherwise` where there are none; 16 bytes at a time (the address allows it).
 template <int N> WPLUS_INLINE void fetch(const float* from, float otherwise, float (&to)[N]) {
     if constexpr (N % 4 == 0) {
@@ -122,7 +143,7 @@ WPLUS_INLINE int64_t remainder(int64_t n, const Divider& by) {
 
 #if defined(__CUDACC__)
 template <class Kernel>
-__global__ void __launch_bounds__(Kernel::THREADS) kernel(const __grid_constant__ typename Kernel::Arguments arguments) {
+__global__ void __launch_bounds__(Kernel::THREADS, Kernel::BLOCKS) kernel(const __grid_constant__ typename Kernel::Arguments arguments) {
     extern __shared__ __align__(16) unsigned char shared[];
     Kernel::template run<0>(arguments, blockIdx.x, threadIdx.x, shared);
     if constexpr (Kernel::PHASES > 1) {

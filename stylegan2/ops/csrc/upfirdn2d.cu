@@ -2,11 +2,11 @@
 //     y(v, u) = sum over (j, i) of f(j, i) * X(v * down_y + j - pad_top, u * down_x + i - pad_left),
 // X being the zero-inserted picture: X(q, p) = x(q / up_y, p / up_x) where both divide, and 0 elsewhere.
 //
-// Three kernels.  `Tile`: NCHW, filters up to 4x4, factors (1, 1), (2, 1), (1, 2): a tile of the input in shared memory,
-// and every thread four columns down several rows, a row of input read once and used in all outputs that it reaches; a
-// filter that is an outer product takes 8 multiplications an output instead of 16.  `Strip`: the same for channels_last,
-// 16 bytes of channels a thread.  `General`: whatever is left, one output a thread.  Behind the sum `Tile` and `Strip`
-// can do what follows it in a StyleGAN2 block: demodulation, noise, bias, leaky ReLU, clamp.
+// Two ways.  `Run`: filters up to 4x4, factors (1, 1), (2, 1), (1, 2).  A thread owns a few numbers beside each other
+// (columns in NCHW, channels of one column in channels_last) and goes down the picture: every row of input is read once,
+// filtered across, and added to the up to four rows of output that it reaches, whose sums stay in registers.  A filter
+// that is an outer product takes 8 multiplications an output instead of 16.  Behind the sum can follow what follows it in
+// a StyleGAN2 block: demodulation, noise, bias, leaky ReLU, clamp.  `General`: whatever is left, one output a thread.
 #include "activation.h"
 
 namespace wplus {
@@ -25,8 +25,9 @@ struct Resample {
     int64_t batch, channels, in_h, in_w, out_h, out_w;
     int32_t up_x, up_y, down_x, down_y, pad_left, pad_top, taps_x, taps_y, flip, channels_last;
     double gain;
-    int32_t shift_x, shift_y;  // by which tiles begin early, so that each begins on a pixel that was not inserted
-    int64_t tiles_x, tiles_y;
+    int32_t shift_x, shift_y;  // by which outputs begin early, so that the first lies on a pixel that was not inserted
+    int32_t rows;  // of output a thread makes
+    int64_t strips, lanes;  // of so many rows a picture is high; threads beside each other that a picture is wide
     Divider by_a, by_b, by_c;
     Epilogue epilogue;
 };
@@ -40,286 +41,333 @@ template <class A> WPLUS_INLINE A tap(const Resample& a, int j, int i) {
 
 constexpr int TAPS = 4;
 
-// The filter as `Tile` and `Strip` use it, a tap a thread.
-template <class A> struct alignas(16) Taps { A at[TAPS][TAPS]; };
+// The filter, and its rows and columns if it is an outer product.
+template <class A> struct alignas(16) Filter {
+    A at[TAPS][TAPS], row[TAPS], column[TAPS];
+    int32_t outer;
 
-template <class A> WPLUS_INLINE void read_taps(const Resample& a, Taps<A>& t, int thread) {
-    if (thread < TAPS * TAPS) t.at[thread / TAPS][thread % TAPS] = tap<A>(a, thread / TAPS, thread % TAPS);
-}
+    // Some of row j.  Read anew each time: as registers they would keep threads of any filter few.
+    template <int COUNT> WPLUS_INLINE void taps(int j, int first, int step, A (&to)[COUNT]) const {
+        WPLUS_UNROLL
+        for (int i = 0; i < COUNT; ++i) to[i] = *const_cast<const volatile A*>(&at[j][first + i * step]);
+    }
 
-// Rows and columns if the filter is an outer product.  Every thread finds them for itself, from shared memory.
-template <class A> struct Lines {
-    A row[TAPS], column[TAPS];
-    bool outer;
-
-    WPLUS_INLINE explicit Lines(const Taps<A>& t) {
+    WPLUS_INLINE void read(const Resample& a) {
+        A t[TAPS][TAPS], most = 0;
+        WPLUS_UNROLL
+        for (int j = 0; j < TAPS; ++j)
+            WPLUS_UNROLL
+            for (int i = 0; i < TAPS; ++i) at[j][i] = t[j][i] = tap<A>(a, j, i);
         int pj = 0, pi = 0;
-        A most = 0;
         WPLUS_UNROLL
         for (int j = 0; j < TAPS; ++j)
             WPLUS_UNROLL
             for (int i = 0; i < TAPS; ++i) {
-                const A size = t.at[j][i] < 0 ? -t.at[j][i] : t.at[j][i];
+                const A size = t[j][i] < 0 ? -t[j][i] : t[j][i];
                 if (size > most) most = size, pj = j, pi = i;
             }
         outer = most > 0;
-        const A over = most > 0 ? A(1) / t.at[pj][pi] : A(0);
-        WPLUS_UNROLL
-        for (int k = 0; k < TAPS; ++k) row[k] = t.at[pj][k], column[k] = t.at[k][pi] * over;
-        WPLUS_UNROLL
+        const A over = most > 0 ? A(1) / at[pj][pi] : A(0);
+        for (int k = 0; k < TAPS; ++k) row[k] = at[pj][k], column[k] = at[k][pi] * over;
         for (int j = 0; j < TAPS; ++j)
-            WPLUS_UNROLL
             for (int i = 0; i < TAPS; ++i) {
-                const A off = t.at[j][i] - column[j] * row[i];
-                if ((off < 0 ? -off : off) > most * A(1e-6)) outer = false;
+                const A off = at[j][i] - column[j] * row[i];
+                if ((off < 0 ? -off : off) > most * A(1e-6)) outer = 0;
             }
     }
 };
 
-// ---- NCHW
+// Going down.  A step takes DOWN rows of input and ends UP rows of output; PENDING more have begun by then.  Row m of a
+// step meets the k-th of the outputs that are under way with tap `tap(k, m)`.
+template <int UP, int DOWN> struct Down {
+    static constexpr int PENDING = UP == 2 ? 2 : DOWN == 2 ? 1 : 3, LEAD = PENDING + UP - 1;
+    WPLUS_INLINE static constexpr int tap(int k, int m) { return DOWN * (PENDING - k) + m + UP - 1; }
+};
 
-// LANES threads beside each other, four columns each; ROWS outputs down each column.
-template <class T, int UP, int DOWN, int LANES, int ROWS> struct Tile {
-    using Arguments = Resample;
-    using A = typename Wide<T>::type;
-    static constexpr int THREADS = 128, PHASES = 2, COLUMNS = 4;
-    // 31 of 32 lanes have work, so that a row of input is a whole number of warps wide
-    static constexpr int WIDTH = LANES == 32 ? 124 : LANES * COLUMNS, HEIGHT = THREADS / LANES * ROWS;
-    static constexpr int IN_W = ((WIDTH - 1) * DOWN + TAPS - 1) / UP + 1, IN_H = ((HEIGHT - 1) * DOWN + TAPS - 1) / UP + 1;
-    static constexpr int TOGETHER = UP == 2 ? 2 : 4;  // numbers that are read from shared memory at once
-    static constexpr int NEED = ((COLUMNS - 1) * DOWN + TAPS - 1) / UP + 1;  // input columns and rows a thread needs
-    static constexpr int NEED_ROWS = ((ROWS - 1) * DOWN + TAPS - 1) / UP + 1;
-    static constexpr int READ = (NEED + TOGETHER - 1) / TOGETHER * TOGETHER;
-    static constexpr int LAST = (WIDTH / COLUMNS - 1) * COLUMNS * DOWN / UP + READ;  // where the last lane's reading ends
-    static constexpr int PITCH = ((LAST > IN_W ? LAST : IN_W) + 3) / 4 * 4;
+// Bit i: whether 0 <= from + i < size.
+template <int COUNT> WPLUS_INLINE unsigned within(int from, int size) {
+    unsigned found = 0;
+    WPLUS_UNROLL
+    for (int i = 0; i < COUNT; ++i) found |= unsigned(from + i >= 0 && from + i < size) << i;
+    return found;
+}
 
-    struct alignas(16) Shared {
-        A picture[IN_H][PITCH];
-        Taps<A> taps;
-    };
-
-    WPLUS_INLINE static void origin(const Arguments& a, int64_t block, int64_t& plane, int& v, int& u) {
-        const int64_t row = quotient(block, a.by_a);
-        plane = quotient(row, a.by_b);
-        u = int(block - row * a.tiles_x) * WIDTH - a.shift_x;
-        v = int(row - plane * a.tiles_y) * HEIGHT - a.shift_y;
-    }
-
-    template <int PHASE> WPLUS_INLINE static void run(const Arguments& a, int64_t block, int thread, void* memory) {
-        Shared& shared = *static_cast<Shared*>(memory);
-        if constexpr (PHASE == 0) load(a, block, thread, shared);
-        else compute(a, block, thread, shared);
-    }
-
-    WPLUS_INLINE static void load(const Arguments& a, int64_t block, int thread, Shared& shared) {
-        int64_t plane;
-        int v, u;
-        origin(a, block, plane, v, u);
-        // both differences are multiples of UP, by the choice of the shifts
-        const int top = (v * DOWN - a.pad_top) / UP, left = (u * DOWN - a.pad_left) / UP, lane = thread % 32;
-        const T* x = static_cast<const T*>(a.x) + plane * a.in_h * a.in_w;
-        read_taps(a, shared.taps, thread);
+// Lane: where a thread stands.  It reads rows, filters one across, and writes a row of results, each time a row further
+// down.  Rows are read AHEAD steps before they are needed, so that a thread does not wait for its memory.
+template <bool OUTER, class Lane> WPLUS_INLINE void go_down(const Resample& a, Lane& lane, int top, int v) {
+    using A = typename Lane::A;
+    using D = Down<Lane::UP, Lane::DOWN>;
+    constexpr int UP = Lane::UP, DOWN = Lane::DOWN, WIDE = Lane::WIDE, AHEAD = Lane::AHEAD;
+    constexpr int STEPS = UP == 2 ? 4 : DOWN == 2 ? 2 : 3;  // then all is back in its registers
+    static_assert(STEPS % AHEAD == 0, "what was read ahead, too");
+    const int low = v < 0 ? -v : 0, left = int(a.out_h) - v, high = a.rows < left ? a.rows : left;
+    const int steps = (high + D::LEAD + UP - 1) / UP, bottom = top + steps * DOWN;
+    const int end = bottom < a.in_h ? bottom : int(a.in_h);
+    lane.begin(a, top, v - D::LEAD);
+    typename Lane::Row rows[AHEAD * DOWN];
+    WPLUS_UNROLL
+    for (int r = 0; r < AHEAD * DOWN; ++r) lane.read(a, top + r >= 0 && top + r < end, rows[r]);
+    int line = top + AHEAD * DOWN;
+    A sums[D::PENDING + UP][WIDE] = {};
+    float noise[UP][Lane::PIXELS] = {};
+    for (int step = 0; step < steps; step += STEPS) {
         WPLUS_UNROLL
-        for (int c = 0; c < (PITCH + 31) / 32; ++c) {
-            const int column = lane + 32 * c, from = left + column;
-            const bool inside = column < IN_W && from >= 0 && from < a.in_w;
-            if (column >= PITCH) continue;
-            constexpr int LINES = (IN_H + THREADS / 32 - 1) / (THREADS / 32), AHEAD = LINES > 9 ? 6 : LINES;
+        for (int s = 0; s < STEPS; ++s) {
+            const int first = (step + s) * UP - D::LEAD - low, count = high - low;  // of this step's outputs
+            if constexpr (Lane::FINISH) {
+                WPLUS_UNROLL
+                for (int k = 0; k < UP; ++k) lane.read_noise(a, unsigned(first + k) < unsigned(count), k, noise[k]);
+            }
             WPLUS_UNROLL
-            for (int first = 0; first < LINES; first += AHEAD) {
-                T read[AHEAD];
+            for (int m = 0; m < DOWN; ++m) {
+                A in[Lane::NEED][Lane::DEEP], across[WIDE];
+                lane.widened(rows[s % AHEAD * DOWN + m], in);
+                lane.read(a, line >= 0 && line < end, rows[s % AHEAD * DOWN + m]);
+                ++line;
+                if constexpr (OUTER) lane.across(in, across);
                 WPLUS_UNROLL
-                for (int k = 0; k < AHEAD; ++k) {
-                    const int r = thread / 32 + (first + k) * (THREADS / 32), line = top + r;
-                    read[k] = T(0.f);
-                    if (inside && r < IN_H && line >= 0 && line < a.in_h) read[k] = x[int64_t{line} * a.in_w + from];
-                }
-                WPLUS_UNROLL
-                for (int k = 0; k < AHEAD; ++k) {
-                    const int r = thread / 32 + (first + k) * (THREADS / 32);
-                    if (r < IN_H) shared.picture[r][column] = A(widen(read[k]));
-                }
-            }
-        }
-    }
-
-    WPLUS_INLINE static void compute(const Arguments& a, int64_t block, int thread, const Shared& shared) {
-        const int lane = thread % LANES;
-        if (lane * COLUMNS >= WIDTH) return;
-        A sums[ROWS][COLUMNS] = {};
-        const Lines<A> lines(shared.taps);
-        if (lines.outer) gather<true>(shared, lines, lane, thread / LANES, sums);
-        else gather<false>(shared, lines, lane, thread / LANES, sums);
-        int64_t plane;
-        int v, u;
-        origin(a, block, plane, v, u);
-        v += thread / LANES * ROWS;
-        u += lane * COLUMNS;
-        T* y = static_cast<T*>(a.y) + plane * a.out_h * a.out_w;
-        const int64_t image = a.epilogue.wanted ? quotient(plane, a.by_c) : 0, channel = plane - image * a.channels;
-        const bool whole = u >= 0 && u + COLUMNS <= a.out_w && a.out_w % COLUMNS == 0 && a.shift_x == 0;
-        const Epilogue& e = a.epilogue;
-        const float scale = e.wanted && e.scale ? e.scale[plane] : 1.f, b = e.wanted && e.b ? e.b[channel] : 0.f;
-        WPLUS_UNROLL
-        for (int r = 0; r < ROWS; ++r) {
-            if (v + r < 0 || v + r >= a.out_h) continue;
-            const int64_t at = int64_t{v + r} * a.out_w + u;
-            float noise[COLUMNS] = {};
-            if (e.wanted && e.noise) {
-                WPLUS_UNROLL
-                for (int c = 0; c < COLUMNS; ++c)
-                    if (whole || (u + c >= 0 && u + c < a.out_w)) noise[c] = e.noise[image * e.noise_step + at + c];
-            }
-            Pack<T, COLUMNS> out;
-            WPLUS_UNROLL
-            for (int c = 0; c < COLUMNS; ++c) {
-                const A sum = sums[r][c];
-                out.at[c] = narrow<T>(e.wanted ? value<LRELU>(e.f, sum * scale + noise[c] + b) : sum);
-            }
-            if (whole) {
-                put(y + at, out);
-            } else {
-                WPLUS_UNROLL
-                for (int c = 0; c < COLUMNS; ++c)
-                    if (u + c >= 0 && u + c < a.out_w) y[at + c] = out.at[c];
-            }
-        }
-    }
-
-    template <bool OUTER>
-    WPLUS_INLINE static void gather(const Shared& shared, const Lines<A>& lines, int lane, int strip,
-                                    A (&sums)[ROWS][COLUMNS]) {
-        const Taps<A>& taps = shared.taps;
-        A row[TAPS], column[TAPS], at[OUTER ? 1 : TAPS][TAPS];
-        WPLUS_UNROLL
-        for (int k = 0; k < TAPS; ++k) {
-            row[k] = lines.row[k], column[k] = lines.column[k];
-            if (!OUTER) {
-                WPLUS_UNROLL
-                for (int i = 0; i < TAPS; ++i) at[OUTER ? 0 : k][i] = taps.at[k][i];
-            }
-        }
-        const int first = lane * COLUMNS * DOWN / UP, above = strip * ROWS * DOWN / UP;
-        WPLUS_UNROLL
-        for (int line = 0; line < NEED_ROWS; ++line) {
-            A in[READ];
-            WPLUS_UNROLL
-            for (int k = 0; k < READ; k += TOGETHER) {
-                const auto some = *reinterpret_cast<const Pack<A, TOGETHER>*>(&shared.picture[above + line][first + k]);
-                WPLUS_UNROLL
-                for (int i = 0; i < TOGETHER; ++i) in[k + i] = some.at[i];
-            }
-            A across[COLUMNS] = {};
-            if (OUTER) {
-                WPLUS_UNROLL
-                for (int c = 0; c < COLUMNS; ++c)
+                for (int k = 0; k < D::PENDING + UP; ++k) {
+                    const int j = D::tap(k, m);
+                    if (j < 0 || j >= TAPS) continue;
+                    if constexpr (!OUTER) lane.across(j, in, across);
                     WPLUS_UNROLL
-                    for (int i = 0; i < TAPS; ++i)
-                        if ((c * DOWN + i) % UP == 0) across[c] += row[i] * in[(c * DOWN + i) / UP];
-            }
-            WPLUS_UNROLL
-            for (int r = 0; r < ROWS; ++r) {
-                const int j = line * UP - r * DOWN;
-                if (j < 0 || j >= TAPS) continue;
-                WPLUS_UNROLL
-                for (int c = 0; c < COLUMNS; ++c) {
-                    if (OUTER) {
-                        sums[r][c] += column[j] * across[c];
-                    } else {
-                        WPLUS_UNROLL
-                        for (int i = 0; i < TAPS; ++i)
-                            if ((c * DOWN + i) % UP == 0) sums[r][c] += at[OUTER ? 0 : j][i] * in[(c * DOWN + i) / UP];
+                    for (int c = 0; c < WIDE; ++c) {
+                        const A more = OUTER ? lane.column[j] * across[c] : across[c];
+                        sums[k][c] = k >= D::PENDING && m == 0 ? more : sums[k][c] + more;
                     }
                 }
             }
+            WPLUS_UNROLL
+            for (int k = 0; k < UP; ++k) lane.write(a, unsigned(first + k) < unsigned(count), sums[k], noise[k]);
+            WPLUS_UNROLL
+            for (int k = 0; k < D::PENDING; ++k)
+                WPLUS_UNROLL
+                for (int c = 0; c < WIDE; ++c) sums[k][c] = sums[k + UP][c];
         }
+    }
+}
+
+// ---- NCHW
+
+// Four columns, written at once, or two, each on its own.
+template <class T, int UP_, int DOWN_, int COLUMNS, bool FINISH_> struct Columns {
+    using A = typename Wide<T>::type;
+    static constexpr int UP = UP_, DOWN = DOWN_, WIDE = COLUMNS, PIXELS = COLUMNS, DEEP = 1;
+    static constexpr bool FINISH = FINISH_;
+    static constexpr int AHEAD = UP == 2 ? 4 : DOWN == 2 || FINISH ? 1 : 3;
+    static constexpr int BLOCKS = FINISH ? 6 : 0;  // as measured
+    static constexpr int NEED = ((COLUMNS - 1) * DOWN + TAPS - 1) / UP + 1;
+    struct Row { T at[NEED]; };
+
+    const Filter<A>& filter;
+    A row[TAPS], column[TAPS];
+    const T* x;
+    T* y;
+    const float* noise;
+    unsigned there, mine;  // bits: which of the NEED columns from x on, and of those from y on, the picture has
+    float scale, b;
+
+    WPLUS_INLINE Columns(const Resample& a, const Filter<A>& f, int64_t plane, int lane) : filter(f) {
+        WPLUS_UNROLL
+        for (int i = 0; i < TAPS; ++i) row[i] = f.row[i], column[i] = f.column[i];
+        const int u = lane * COLUMNS - a.shift_x;
+        const int from = (u * DOWN - a.pad_left) / UP;  // a multiple of UP, by the choice of the shift
+        there = within<NEED>(from, int(a.in_w));
+        mine = within<COLUMNS>(u, int(a.out_w));
+        x = static_cast<const T*>(a.x) + plane * a.in_h * a.in_w + from;
+        y = static_cast<T*>(a.y) + plane * a.out_h * a.out_w + u;
+        if constexpr (FINISH) {
+            const int64_t image = quotient(plane, a.by_c), channel = plane - image * a.channels;
+            const Epilogue& e = a.epilogue;
+            scale = e.scale ? e.scale[plane] : 1.f;
+            b = e.b ? e.b[channel] : 0.f;
+            noise = e.noise ? e.noise + image * e.noise_step + u : nullptr;
+        }
+    }
+
+    WPLUS_INLINE void begin(const Resample& a, int line, int v) {
+        x += int64_t{line} * a.in_w;
+        y += int64_t{v} * a.out_w;
+        if (FINISH && a.epilogue.noise) noise += int64_t{v} * a.out_w;
+    }
+
+    WPLUS_INLINE void read(const Resample& a, bool wanted, Row& to) {
+        const unsigned some = wanted ? there : 0;
+        WPLUS_UNROLL
+        for (int i = 0; i < NEED; ++i) to.at[i] = some >> i & 1 ? x[i] : T(0.f);
+        x += a.in_w;
+    }
+
+    WPLUS_INLINE void widened(const Row& read, A (&in)[NEED][DEEP]) const {
+        WPLUS_UNROLL
+        for (int i = 0; i < NEED; ++i) in[i][0] = A(widen(read.at[i]));
+    }
+
+    WPLUS_INLINE void across(const A (&in)[NEED][DEEP], A (&out)[WIDE]) const { across(row, in, out); }
+    WPLUS_INLINE void across(int j, const A (&in)[NEED][DEEP], A (&out)[WIDE]) const {
+        A taps[TAPS];
+        filter.template taps<TAPS>(j, 0, 1, taps);
+        across(taps, in, out);
+    }
+
+    WPLUS_INLINE static void across(const A (&taps)[TAPS], const A (&in)[NEED][DEEP], A (&out)[WIDE]) {
+        WPLUS_UNROLL
+        for (int c = 0; c < COLUMNS; ++c) {
+            out[c] = 0;
+            WPLUS_UNROLL
+            for (int i = 0; i < TAPS; ++i)
+                if ((c * DOWN + i) % UP == 0) out[c] += taps[i] * in[(c * DOWN + i) / UP][0];
+        }
+    }
+
+    // Of the k-th row from here on.
+    WPLUS_INLINE void read_noise(const Resample& a, bool wanted, int k, float (&to)[PIXELS]) const {
+        if (!wanted || !a.epilogue.noise) return;
+        const float* at = noise + k * a.out_w;
+        if constexpr (COLUMNS == 4) {
+            fetch<4>(at, 0.f, to);
+        } else {
+            WPLUS_UNROLL
+            for (int c = 0; c < COLUMNS; ++c)
+                if (mine >> c & 1) to[c] = at[c];
+        }
+    }
+
+    WPLUS_INLINE void write(const Resample& a, bool wanted, const A (&sums)[WIDE], const float (&more)[PIXELS]) {
+        if (wanted) {
+            Pack<T, COLUMNS> out;
+            WPLUS_UNROLL
+            for (int c = 0; c < COLUMNS; ++c)
+                out.at[c] = narrow<T>(FINISH ? rectified(a.epilogue.f, sums[c] * scale + (more[c] + b)) : sums[c]);
+            if constexpr (COLUMNS == 4) {
+                put(y, out);
+            } else {
+                WPLUS_UNROLL
+                for (int c = 0; c < COLUMNS; ++c)
+                    if (mine >> c & 1) y[c] = out.at[c];
+            }
+        }
+        y += a.out_w;
+        if (FINISH) noise += a.out_w;
     }
 };
 
 // ---- channels_last
 
-// A thread: N channels of one column, ROWS outputs down.
-template <class T, int UP, int DOWN, int ROWS> struct Strip {
-    using Arguments = Resample;
+// N channels of one column.
+template <class T, int UP_, int DOWN_, int N, bool FINISH_> struct Channels {
     using A = typename Wide<T>::type;
-    static constexpr int THREADS = 128, PHASES = 2, N = 16 / sizeof(T);
-    static constexpr int NEED_ROWS = ((ROWS - 1) * DOWN + TAPS - 1) / UP + 1, NEED = (TAPS + UP - 1) / UP;
-    using Shared = Taps<A>;
+    static constexpr int UP = UP_, DOWN = DOWN_, WIDE = N, PIXELS = 1, DEEP = N, NEED = TAPS / UP;
+    static constexpr bool FINISH = FINISH_;
+    static constexpr int AHEAD = UP == 2 ? 2 : DOWN == 2 || FINISH || sizeof(T) == 4 ? 1 : 3;
+    static constexpr int BLOCKS = sizeof(T) == 4 && DOWN == 1 && !FINISH ? 5 : UP == 2 ? 8 : 4;  // as measured
+    using Held = Words<T, N>;
+    struct Row { Held at[NEED]; };
 
-    template <int PHASE> WPLUS_INLINE static void run(const Arguments& a, int64_t block, int thread, void* memory) {
-        if constexpr (PHASE == 0) {
-            read_taps(a, *static_cast<Shared*>(memory), thread);
-        } else {
-            compute(a, block * THREADS + thread, *static_cast<const Shared*>(memory));
+    const Filter<A>& filter;
+    A row[NEED], column[TAPS];
+    const T* x;
+    T* y;
+    const float* noise;
+    int64_t line, out_line;  // numbers in a row
+    int skip;  // inserted columns before the first that counts
+    unsigned there;
+    float scale[N], b[N];
+
+    WPLUS_INLINE Channels(const Resample& a, const Filter<A>& f, int64_t image, int lane) : filter(f) {
+        const int u = int(quotient(lane, a.by_c)), channel = (lane - u * int(a.by_c.d)) * N, first = u * DOWN - a.pad_left;
+        skip = UP == 1 ? 0 : first & 1;
+        WPLUS_UNROLL
+        for (int i = 0; i < NEED; ++i) row[i] = f.row[UP * i + skip];
+        WPLUS_UNROLL
+        for (int j = 0; j < TAPS; ++j) column[j] = f.column[j];
+        const int from = (first + skip) / UP;
+        there = within<NEED>(from, int(a.in_w));
+        line = a.in_w * a.channels;
+        out_line = a.out_w * a.channels;
+        x = static_cast<const T*>(a.x) + image * a.in_h * line + int64_t{from} * a.channels + channel;
+        y = static_cast<T*>(a.y) + image * a.out_h * out_line + int64_t{u} * a.channels + channel;
+        if constexpr (FINISH) {
+            const Epilogue& e = a.epilogue;
+            fetch<N>(e.scale ? e.scale + image * a.channels + channel : nullptr, 1.f, scale);
+            fetch<N>(e.b ? e.b + channel : nullptr, 0.f, b);
+            noise = e.noise ? e.noise + image * e.noise_step + u : nullptr;
         }
     }
 
-    WPLUS_INLINE static void compute(const Arguments& a, int64_t index, const Shared& taps) {
-        // index = ((image * tiles_y + strip) * out_w + u) * packs + pack
-        const int64_t place = quotient(index, a.by_a), line = quotient(place, a.by_b), image = quotient(line, a.by_c);
-        if (image >= a.batch) return;
-        const int64_t channel = (index - place * static_cast<int64_t>(a.by_a.d)) * N;
-        const int u = int(place - line * a.out_w), v = int(line - image * a.tiles_y) * ROWS - a.shift_y;
-        const int top = (v * DOWN - a.pad_top) / UP, from = u * DOWN - a.pad_left;
-        const int skip = UP == 1 ? 0 : ((-from) % UP + UP) % UP;  // inserted columns before the first one that counts
-        const int left = (from + skip) / UP;
-        const T* x = static_cast<const T*>(a.x) + image * a.in_h * a.in_w * a.channels + channel;
-        const Lines<A> lines(taps);
-        A row[NEED];
+    WPLUS_INLINE void begin(const Resample& a, int from_line, int v) {
+        x += from_line * line;
+        y += v * out_line;
+        if (FINISH && a.epilogue.noise) noise += int64_t{v} * a.out_w;
+    }
+
+    WPLUS_INLINE void read(const Resample& a, bool wanted, Row& to) {
+        const unsigned some = wanted ? there : 0;
         WPLUS_UNROLL
-        for (int c = 0; c < NEED; ++c) row[c] = UP == 2 && skip ? lines.row[(c * UP + 1) % TAPS] : lines.row[c * UP];
-        A sums[ROWS][N] = {};
-        WPLUS_UNROLL
-        for (int r = 0; r < NEED_ROWS; ++r) {
-            const int from_line = top + r;
-            if (from_line < 0 || from_line >= a.in_h) continue;
-            A in[NEED][N], across[N] = {};
-            WPLUS_UNROLL
-            for (int c = 0; c < NEED; ++c) {
-                const int column = left + c;
-                Pack<T, N> some;
-                const bool there = column >= 0 && column < a.in_w;
-                if (there) some = *reinterpret_cast<const Pack<T, N>*>(x + (int64_t{from_line} * a.in_w + column) * a.channels);
-                WPLUS_UNROLL
-                for (int k = 0; k < N; ++k) {
-                    in[c][k] = there ? A(widen(some.at[k])) : A(0);
-                    across[k] += row[c] * in[c][k];
-                }
-            }
-            WPLUS_UNROLL
-            for (int out = 0; out < ROWS; ++out) {
-                const int j = r * UP - out * DOWN;
-                if (j < 0 || j >= TAPS) continue;
-                if (lines.outer) {
-                    WPLUS_UNROLL
-                    for (int k = 0; k < N; ++k) sums[out][k] += lines.column[j] * across[k];
-                } else {
-                    WPLUS_UNROLL
-                    for (int c = 0; c < NEED; ++c) {
-                        const int i = skip + c * UP;
-                        const A weight = i < TAPS ? taps.at[j][i] : A(0);
-                        WPLUS_UNROLL
-                        for (int k = 0; k < N; ++k) sums[out][k] += weight * in[c][k];
-                    }
-                }
-            }
+        for (int i = 0; i < NEED; ++i) {
+            to.at[i] = Held{};
+            if (some >> i & 1) to.at[i] = Held::read(x + i * a.channels);
         }
-        const Epilogue& e = a.epilogue;
-        float scale[N], b[N];
-        fetch<N>(e.wanted && e.scale ? e.scale + image * a.channels + channel : nullptr, 1.f, scale);
-        fetch<N>(e.wanted && e.b ? e.b + channel : nullptr, 0.f, b);
+        x += line;
+    }
+
+    WPLUS_INLINE void widened(const Row& read, A (&in)[NEED][DEEP]) const {
         WPLUS_UNROLL
-        for (int out = 0; out < ROWS; ++out) {
-            if (v + out < 0 || v + out >= a.out_h) continue;
-            const int64_t pixel = int64_t{v + out} * a.out_w + u;
-            const float noise = e.wanted && e.noise ? e.noise[image * e.noise_step + pixel] : 0.f;
-            Pack<T, N> y;
+        for (int i = 0; i < NEED; ++i) read.at[i].widened(in[i]);
+    }
+
+    WPLUS_INLINE void across(const A (&in)[NEED][DEEP], A (&out)[WIDE]) const { across(row, in, out); }
+
+    WPLUS_INLINE void across(int j, const A (&in)[NEED][DEEP], A (&out)[WIDE]) const {
+        A taps[NEED];
+        filter.template taps<NEED>(j, skip, UP, taps);
+        across(taps, in, out);
+    }
+
+    WPLUS_INLINE static void across(const A (&taps)[NEED], const A (&in)[NEED][DEEP], A (&out)[WIDE]) {
+        WPLUS_UNROLL
+        for (int k = 0; k < N; ++k) {
+            out[k] = taps[0] * in[0][k];
             WPLUS_UNROLL
-            for (int k = 0; k < N; ++k) {
-                const A z = sums[out][k] * scale[k] + noise + b[k];
-                y.at[k] = narrow<T>(e.wanted ? value<LRELU>(e.f, z) : sums[out][k]);
-            }
-            put(static_cast<T*>(a.y) + (image * a.out_h * a.out_w + pixel) * a.channels + channel, y);
+            for (int i = 1; i < NEED; ++i) out[k] += taps[i] * in[i][k];
+        }
+    }
+
+    WPLUS_INLINE void read_noise(const Resample& a, bool wanted, int k, float (&to)[PIXELS]) const {
+        if (wanted && a.epilogue.noise) to[0] = noise[k * a.out_w];
+    }
+
+    WPLUS_INLINE void write(const Resample& a, bool wanted, const A (&sums)[WIDE], const float (&more)[PIXELS]) {
+        if (wanted) {
+            Pack<T, N> out;
+            WPLUS_UNROLL
+            for (int k = 0; k < N; ++k)
+                out.at[k] = narrow<T>(FINISH ? rectified(a.epilogue.f, sums[k] * scale[k] + (more[0] + b[k])) : sums[k]);
+            put(y, out);
+        }
+        y += out_line;
+        if (FINISH) noise += a.out_w;
+    }
+};
+
+template <class Lane> struct Run {
+    using Arguments = Resample;
+    using A = typename Lane::A;
+    using Shared = Filter<A>;
+    static constexpr int THREADS = 128, PHASES = 2, BLOCKS = Lane::BLOCKS;
+
+    template <int PHASE> WPLUS_INLINE static void run(const Arguments& a, int64_t block, int thread, void* memory) {
+        Shared& filter = *static_cast<Shared*>(memory);
+        if constexpr (PHASE == 0) {
+            if (thread == 0) filter.read(a);
+        } else {
+            // index = (image or plane * strips + strip) * lanes + lane
+            const int64_t index = block * THREADS + thread, q = quotient(index, a.by_a), plane = quotient(q, a.by_b);
+            if (plane >= a.batch) return;
+            Lane lane(a, filter, plane, int(index - q * a.lanes));
+            const int v = int(q - plane * a.strips) * a.rows - a.shift_y, top = (v * Lane::DOWN - a.pad_top) / Lane::UP;
+            if (filter.outer) go_down<true>(a, lane, top, v);
+            else go_down<false>(a, lane, top, v);
         }
     }
 };
@@ -329,7 +377,7 @@ template <class T, int UP, int DOWN, int ROWS> struct Strip {
 template <class T> struct General {
     using Arguments = Resample;
     using A = typename Wide<T>::type;
-    static constexpr int THREADS = 256, PHASES = 1;
+    static constexpr int THREADS = 256, PHASES = 1, BLOCKS = 0;
 
     template <int> WPLUS_INLINE static void run(const Arguments& a, int64_t block, int thread, void*) {
         const int64_t index = block * THREADS + thread;
@@ -367,49 +415,47 @@ template <class T> int32_t general(Resample a, void* stream) {
     return launch<General<T>>(a, ceil_div(count, General<T>::THREADS), 0, stream);
 }
 
-template <class T, int UP, int DOWN, int LANES, int ROWS> int32_t tiled(Resample a, void* stream) {
-    using Kernel = Tile<T, UP, DOWN, LANES, ROWS>;
-    static_assert(sizeof(typename Kernel::Shared) <= 48 * 1024, "more shared memory than a launch gives unasked");
-    a.shift_x = ((-a.pad_left) % UP + UP) % UP;
-    a.shift_y = ((-a.pad_top) % UP + UP) % UP;
-    a.tiles_x = ceil_div(a.out_w + a.shift_x, Kernel::WIDTH);
-    a.tiles_y = ceil_div(a.out_h + a.shift_y, Kernel::HEIGHT);
-    const int64_t planes = a.batch * a.channels, blocks = planes * a.tiles_x * a.tiles_y;
-    a.by_a = divider(a.tiles_x, blocks);
-    a.by_b = divider(a.tiles_y, blocks);
-    a.by_c = divider(a.channels, blocks);
-    return launch<Kernel>(a, blocks, sizeof(typename Kernel::Shared), stream);
-}
+constexpr int64_t ENOUGH = 1 << 18;  // threads that keep a large GPU busy
 
-template <class T, int UP, int DOWN, int ROWS> int32_t stripped(Resample a, void* stream) {
-    using Kernel = Strip<T, UP, DOWN, ROWS>;
-    a.shift_y = ((-a.pad_top) % UP + UP) % UP;
-    a.tiles_y = ceil_div(a.out_h + a.shift_y, ROWS);
-    const int64_t packs = a.channels / Kernel::N, count = a.batch * a.tiles_y * a.out_w * packs;
-    a.by_a = divider(packs, count + Kernel::THREADS);
-    a.by_b = divider(a.out_w, count + Kernel::THREADS);
-    a.by_c = divider(a.tiles_y, count + Kernel::THREADS);
+// lanes: threads beside each other in a picture; wide: what by_c divides by.
+template <class Lane> int32_t run(Resample a, int64_t lanes, int64_t planes, int64_t by_c, void* stream) {
+    using Kernel = Run<Lane>;
+    a.shift_y = ((-a.pad_top) % Lane::UP + Lane::UP) % Lane::UP;
+    a.lanes = lanes;
+    for (a.rows = 32; a.rows > 8 && planes * lanes * ceil_div(a.out_h, a.rows) < ENOUGH;) a.rows /= 2;
+    a.strips = ceil_div(a.out_h + a.shift_y, a.rows);
+    const int64_t count = planes * lanes * a.strips;
+    a.by_a = divider(lanes, count + Kernel::THREADS);
+    a.by_b = divider(a.strips, count + Kernel::THREADS);
+    a.by_c = divider(by_c, lanes > planes ? lanes : planes);
+    a.batch = planes;
     return launch<Kernel>(a, ceil_div(count, Kernel::THREADS), sizeof(typename Kernel::Shared), stream);
 }
 
-template <class T, int UP, int DOWN> int32_t by_order(const Resample& a, void* stream) {
-    constexpr int ROWS = DOWN == 2 ? 4 : 8;
+template <class T, int UP, int DOWN, bool FINISH> int32_t by_order(Resample a, void* stream) {
     if (a.channels_last) {
-        const bool packs = a.channels % (16 / sizeof(T)) == 0 && aligned(a.x, 16) && aligned(a.y, 16)
-                           && aligned(a.epilogue.scale, 16) && aligned(a.epilogue.b, 16);
-        return packs ? stripped<T, UP, DOWN, 4>(a, stream) : general<T>(a, stream);
+        constexpr int N = (UP == 2 && sizeof(T) == 2 ? 8 : 16) / sizeof(T);
+        const bool packs = a.channels % N == 0 && aligned(a.x, 16) && aligned(a.y, 16) && aligned(a.epilogue.scale, 16)
+                           && aligned(a.epilogue.b, 16);
+        const int64_t along = a.channels / (packs ? N : 1), lanes = a.out_w * along;
+        if (packs) return run<Channels<T, UP, DOWN, N, FINISH>>(a, lanes, a.batch, along, stream);
+        return run<Channels<T, UP, DOWN, 1, FINISH>>(a, lanes, a.batch, along, stream);
     }
-    if (a.out_w <= 32) return tiled<T, UP, DOWN, 8, 2>(a, stream);
-    return aligned(a.y, 16) ? tiled<T, UP, DOWN, 32, ROWS>(a, stream) : general<T>(a, stream);
+    const int64_t planes = a.batch * a.channels;
+    a.shift_x = ((-a.pad_left) % UP + UP) % UP;
+    const bool packs = a.shift_x == 0 && a.out_w % 4 == 0 && aligned(a.y, 4 * sizeof(T)) && aligned(a.epilogue.noise, 16);
+    if (packs) return run<Columns<T, UP, DOWN, 4, FINISH>>(a, a.out_w / 4, planes, a.channels, stream);
+    return run<Columns<T, UP, DOWN, 2, FINISH>>(a, ceil_div(a.out_w + a.shift_x, 2), planes, a.channels, stream);
 }
 
 template <class T> int32_t by_factors(const Resample& a, void* stream) {
     if (a.taps_x * a.taps_y == 1 && !a.epilogue.wanted) return general<T>(a, stream);  // nothing to share
     const bool small = a.taps_x <= TAPS && a.taps_y <= TAPS && a.in_h < (1 << 24) && a.in_w < (1 << 24);
     const bool alike = a.up_x == a.up_y && a.down_x == a.down_y;
-    if (small && alike && a.up_x == 1 && a.down_x == 1) return by_order<T, 1, 1>(a, stream);
-    if (small && alike && a.up_x == 2 && a.down_x == 1) return by_order<T, 2, 1>(a, stream);
-    if (small && alike && a.up_x == 1 && a.down_x == 2) return by_order<T, 1, 2>(a, stream);
+    if (small && alike && a.up_x == 1 && a.down_x == 1)
+        return a.epilogue.wanted ? by_order<T, 1, 1, true>(a, stream) : by_order<T, 1, 1, false>(a, stream);
+    if (small && alike && a.up_x == 2 && a.down_x == 1 && !a.epilogue.wanted) return by_order<T, 2, 1, false>(a, stream);
+    if (small && alike && a.up_x == 1 && a.down_x == 2 && !a.epilogue.wanted) return by_order<T, 1, 2, false>(a, stream);
     return general<T>(a, stream);
 }
 
