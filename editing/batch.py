@@ -94,6 +94,7 @@ def batch(
     """Edit every photo of a folder; exit code 1 if some failed."""
     from editing import regions
     from editing.batching import strengths as table
+    from editing.heads import registry
 
     own = regions.read(mask) if mask else None
     plan = make_plan(sets, recipe, face, strengths is not None, regions.named(own) if mask else None, disentangle)
@@ -119,7 +120,7 @@ def batch(
     pinned = pin(plan.recipe, catalogue, masks)
     pin(Recipe(steps=[part.step(value) for part in ranges for value in part.values]), catalogue, masks)
     names = [place.name for place in places]
-    rows = None if strengths is None else table.read(strengths, names, catalogue)
+    rows = None if strengths is None else table.read(strengths, names, [*catalogue, *registry.heads()])
     for warning in notes(plan, catalogue, rows, names):
         print(warning, file=sys.stderr)
     jobs = plan_jobs(places, plan.recipe, ranges, rows, plan.face, lambda recipe: pin(recipe, catalogue, masks))

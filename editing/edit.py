@@ -34,7 +34,9 @@ GeneratorFile = Annotated[Path | None, typer.Option("--generator", help="Another
 def edit(
     img: Annotated[Path | None, typer.Option("--img", help="The photo.")] = None,
     inversion: Annotated[Path | None, typer.Option(help="An inversion made before; add --img to paste back.")] = None,
-    sets: Annotated[list[str] | None, typer.Option("--set", help="name=strength or name=strength@region.")] = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", help="name=strength, name=strength@region; heads, too.")
+    ] = None,
     mask: Annotated[Path | None, typer.Option(help="A picture, white where '@mask' edits, black elsewhere.")] = None,
     recipe: Annotated[Path | None, typer.Option(help="A recipe, or a picture that has one inside.")] = None,
     strip: Annotated[list[str] | None, typer.Option(help="name=from:to:step, e.g. smile=-2:2:1; repeatable.")] = None,
@@ -177,9 +179,11 @@ def split_region(text: str, mask: str | None) -> tuple[str, str | None]:
 
 
 def step_of(name: str, strength: float, face: int, region: str | None, disentangle: bool):
-    from editing.types import latent_step
+    from editing.types import is_head, latent_step
 
     step = latent_step(name, strength, face)
+    if disentangle and is_head(name):
+        raise UsageError(f"'{name}' is a head: --disentangle is for edits of the catalogue.")
     parameters = step.parameters | ({"disentangle": True} if disentangle else {})
     return step.model_copy(update={"region": region, "parameters": parameters})
 
@@ -253,6 +257,7 @@ def split_out(out: Path, source: Path, kind: str, face: int = 0) -> tuple[Path, 
 
 def list_edits(as_json: bool, directions: Sequence[Path] | None = None) -> str:
     """The catalogue as text (or JSON): name, group, safe range, what one unit does."""
+    from editing.heads.registry import heads
     from editing.session import load_catalogue
 
     catalogue = load_catalogue(directions)
@@ -276,7 +281,7 @@ def list_edits(as_json: bool, directions: Sequence[Path] | None = None) -> str:
             lines.append(f"{group}:")
         safe = " to ".join(f"{value:+g}" for value in row["safe_range"])
         lines.append(f"  {row['name'].ljust(width)}  {safe.ljust(10)}  {row['description']}".rstrip())
-    return "\n".join(lines)
+    return "\n".join([*lines, "heads (strength 1 is what they were trained for):", *(f"  {name}" for name in heads())])
 
 
 # ------------------------------------------------------------------------------ inverting, or not again

@@ -75,7 +75,26 @@ def checked_sha256(step: Step, catalogue: Catalogue) -> str:
     return found
 
 
-OPS: dict[str, Callable[[Inversion, Step, Catalogue], Inversion]] = {"latent": latent}
+def head(inversion: Inversion, step: Step, catalogue: Catalogue) -> Inversion:
+    """What a translation head makes of the code, times the strength; offsets and features stay."""
+    return replace(inversion, ws=checked_head(step)(inversion.ws, step.strength))
+
+
+def checked_head(step: Step) -> Any:
+    """The head of a step.  UsageError if there is none, or the step was pinned to another version of it."""
+    from editing.heads import registry
+
+    name = str(step.parameters.get("name", ""))
+    found = registry.find(name)
+    if step.direction_sha256 not in ("", found.sha256):
+        raise UsageError(
+            f"This recipe was made with another version of '{name}': "
+            "remove its direction_sha256 to use the one that is here."
+        )
+    return found
+
+
+OPS: dict[str, Callable[[Inversion, Step, Catalogue], Inversion]] = {"latent": latent, "head": head}
 DRAG = "drag"  # needs the generator, and comes before all others: see `layers` and `editing.dragging`
 
 
@@ -107,6 +126,8 @@ def pin(recipe: Recipe, catalogue: Catalogue, masks: regions.Masks = MappingProx
             checked_drag(step)
         if step.region is not None:
             regions.check(step.region, masks)
+        if step.op == "head":
+            return step.model_copy(update={"direction_sha256": checked_head(step).sha256})
         if step.op != "latent":
             return step
         return step.model_copy(update={"direction_sha256": checked_sha256(step, catalogue)})

@@ -4,6 +4,7 @@ python -m editing.translate pairs sketches/ --kind degraded --how sketch --size 
 python -m editing.translate fit pix2pix --a sketches/ --out runs/sketch --size 128
 python -m editing.translate apply --network runs/sketch/latest_net_G.safetensors --img drawing.png --out out/
 python -m editing.translate apply --network horse2zebra.pth --img photos/ --out out/
+python -m editing.translate apply --head cyclegan:dark2blond --img photo.jpg --out out/
 """
 
 from __future__ import annotations
@@ -98,10 +99,13 @@ def fit(
 
 @app.command()
 def apply(
-    network: Annotated[
-        Path, typer.Option(help="A generator's file: published (.pth, .ckpt, .caffemodel) or of `fit`.")
-    ],
     img: Annotated[Path, typer.Option(help="A picture, or a folder of them.")],
+    network: Annotated[
+        Path | None, typer.Option(help="A generator's file: published (.pth, .ckpt, .caffemodel) or of `fit`.")
+    ] = None,
+    head: Annotated[
+        list[str] | None, typer.Option(help="A head on the latents instead, perhaps NAME=STRENGTH; repeatable.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the results; files keep their names.")] = Path("out"),
     how: Annotated[str, typer.Option(help="First make a sketch (gray, ...) of the picture.")] = "",
     size: Annotated[int | None, typer.Option(min=16, help="Pixels along a side that the network sees.")] = None,
@@ -116,7 +120,11 @@ def apply(
     evaluation: Annotated[bool, typer.Option("--eval", help="pix2pix: stored statistics, no dropout.")] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")] = "cpu",
 ) -> None:
-    """Translate pictures with a trained network."""
+    """Translate pictures with a trained network, or a photo's face with heads on its inversion."""
+    if (network is None) == (not head):
+        raise UsageError("Give a network's file with --network, or the names of heads with --head.")
+    if head:
+        return on_latents(head, img, out, device)
     tune_allocator()
     from editing.invert import check_device
     from editing.translation import applying
@@ -131,6 +139,18 @@ def apply(
             print(result, flush=True)
     if failed:
         raise typer.Exit(1)
+
+
+def on_latents(heads: Sequence[str], img: Path, out: Path, device: str) -> None:
+    """Heads as `editing.edit` does every edit: inverted, changed, drawn, and back into the photo."""
+    from editing import edit
+    from editing.heads import registry
+
+    for text in heads:
+        registry.find(text.partition("=")[0])
+    if img.is_dir():
+        raise UsageError("Heads take one photo here; for folders: python -m editing.batch --set NAME=1")
+    edit.edit(img=img, out=out, sets=[text if "=" in text else f"{text}=1" for text in heads], device=device)
 
 
 def named(text: str) -> tuple[str, str]:

@@ -311,10 +311,16 @@ class Recipe(_Immutable):
         return all(step.strength == 0 for step in self.steps)
 
 
+def is_head(name: str) -> bool:
+    """Translation heads are called KIND:WAY; edits of the catalogue have no colon."""
+    return ":" in name
+
+
 def latent_step(name: str, strength: float, face: int = 0, direction_sha256: str = "") -> Step:
-    """A latent edit along a named direction.  UsageError if the strength is not a finite number."""
-    parameters = {"name": name, "strength": strength}
-    return Step(parameters=parameters, face=face, direction_sha256=direction_sha256)
+    """A step that is one strength: an edit along a named direction, or a translation head.  UsageError if the strength
+    is not a finite number."""
+    parameters, op = {"name": name, "strength": strength}, "head" if is_head(name) else "latent"
+    return Step(op=op, parameters=parameters, face=face, direction_sha256=direction_sha256)
 
 
 def finite(strength: Any, name: str) -> float:

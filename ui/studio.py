@@ -21,11 +21,12 @@ from editing import dragging, provenance, regions, session
 from editing.faces import align, detect
 from editing.faces import photo as photos
 from editing.faces.face import Face
+from editing.heads import registry
 from editing.inversion import Budget
 from editing.judges import judge as judges
 from editing.judges import population
 from editing.steps import pin
-from editing.types import Edit, Inversion, Recipe, Step, generator_sha256, latent_step
+from editing.types import Edit, Inversion, Recipe, Step, generator_sha256, is_head, latent_step
 from stylegan2 import engine as seeds
 from stylegan2.errors import NoFaceFound, UsageError
 from ui import look as looks
@@ -214,7 +215,8 @@ class Studio:
 
     def set(self, strengths: dict[str, float], region: str | None = None, *, disentangle: bool = False,
             stroke: str | None = None) -> None:  # fmt: skip
-        """Strengths of named edits in one region of the chosen face, beside what is set elsewhere; 0 takes one out.
+        """Strengths of named edits and heads in one region of the chosen face, beside what is set elsewhere; 0 takes
+        one out.
 
         Disentangled where there is such a form on that side, if asked for.  UsageError for a name or region that
         there is not.
@@ -222,10 +224,10 @@ class Studio:
         opened, catalogue = self._current(), self.engine.catalogue
         steps = list(opened.history.present.steps)
         for name, strength in strengths.items():
-            if name not in catalogue:
+            if name not in (registry.heads() if is_head(name) else catalogue):
                 raise UsageError(f"There is no edit '{name}'.")
             step = latent_step(name, strength, opened.face).model_copy(update={"region": region})
-            side = catalogue[name].clean
+            side = None if is_head(name) else catalogue[name].clean
             if disentangle and side is not None and bool(side[int(strength > 0)].any()):
                 step = step.model_copy(update={"parameters": {**step.parameters, "disentangle": True}})
             places = [i for i, old in enumerate(steps) if _same_edit(old, step)]

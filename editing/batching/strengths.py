@@ -20,7 +20,7 @@ PHOTO = "photo"  # the column that names the photo
 def read(path: Path, photos: Iterable[str], edits: Iterable[str]) -> dict[str, dict[str, float]]:
     """The table: photo -> {edit: strength}, in its order; empty cells are left out.
 
-    photos: names below the input folder, with '/'.  edits: names in the catalogue.  Raises UsageError, with the
+    photos: names below the input folder, with '/'.  edits: names of edits and heads.  Raises UsageError, with the
     line, for a name that does not exist, a photo that comes twice, a strength that is no number.
     """
     rows = list(lines(path))

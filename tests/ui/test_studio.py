@@ -229,6 +229,22 @@ def test_only_so_much_is_kept_and_forgetting_leaves_nothing(studio, monkeypatch)
     assert not studio.opened and studio.current is None and not studio.masks and studio._editor is None
 
 
+def test_heads_are_set_like_edits(studio, inverted):
+    inverted(studio)
+    plain = studio.preview().astype(int)
+    studio.set({"cyclegan:dark2blond": 1.0})
+    studio.set({"smile": 1.0})
+    assert [(step.op, step.strength) for step in studio.steps()] == [("head", 1.0), ("latent", 1.0)]
+    assert np.abs(studio.preview() - plain).max() > 10
+    studio.set({"cyclegan:dark2blond": 0.5})
+    assert [step.strength for step in studio.steps()] == [0.5, 1.0]
+    assert studio.usable(studio.recipe) == Recipe(steps=tuple(studio.steps())) and studio.left_out == 0
+    studio.set({"cyclegan:dark2blond": 0})
+    assert [step.op for step in studio.steps()] == ["latent"]
+    with pytest.raises(UsageError, match="cyclegan:dark2purple"):
+        studio.set({"cyclegan:dark2purple": 1.0})
+
+
 def test_two_users_share_nothing(engine, inverted):
     one, other = inverted(Studio(engine)), Studio(engine)
     one.set({"smile": 1.0})

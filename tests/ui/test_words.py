@@ -6,6 +6,7 @@ import re
 import pytest
 
 from editing.directions import catalogue
+from editing.heads import registry
 from editing.judges import population
 from ui import words
 from ui.presets import PRESETS
@@ -34,6 +35,8 @@ def test_korean_has_a_name_for_every_edit_group_judge_and_preset():
     wanted = {f"edit.{name}" for name in edits} | {f"judge.{name}" for name in population.load()}
     wanted |= {f"group.{direction.group}" for direction in edits.values()} | {f"preset.{name}" for name in PRESETS}
     assert not wanted - set(TEXTS["ko"])
+    heads = {f"edit.{name}" for name in registry.heads()} | {"group.heads"}
+    assert len(heads) > 10 and not heads - set(TEXTS["ko"]) and not heads - set(TEXTS["en"])
 
 
 def test_what_is_not_translated_falls_back():

@@ -11,8 +11,9 @@ import streamlit as st
 from PIL import Image
 
 from editing.edit import split_region, step_of
+from editing.heads import registry
 from editing.judges.judge import SAME_PERSON
-from editing.types import Recipe, Step, finite
+from editing.types import Recipe, Step, finite, is_head
 from ui import page
 from ui.presets import PRESETS
 from ui.studio import told
@@ -21,6 +22,7 @@ PLACES = ("everywhere", "hair", "eyes", "mouth", "skin", "face", "background", "
 BEYOND = 1.5  # how far a slider goes, in safe ranges
 BLIND = 3.0  # strengths that a slider without a safe range has on either side
 THUMBS = 8
+SLIDING = ("latent", "head")  # steps that are one strength
 
 
 def ready() -> bool:
@@ -171,7 +173,7 @@ def region(state) -> str | None:
 def sliders(state) -> None:
     """The panel of all edits of the catalogue, with the strengths in the region that is chosen."""
     place = region(state)
-    latent = [step for step in state.studio.steps() if step.op == "latent"]
+    latent = [step for step in state.studio.steps() if step.op in SLIDING]
     page.components()["sliders"](
         key="sliders",
         data={"groups": groups(state), "seen": state.seen,
@@ -183,7 +185,7 @@ def sliders(state) -> None:
 
 
 def groups(state) -> list[dict]:
-    """The catalogue as the panel shows it."""
+    """The catalogue as the panel shows it, and the heads."""
     found: dict[str, list[dict]] = {}
     for name, direction in state.studio.engine.catalogue.items():
         safe = direction.safe_range or (-BLIND, BLIND)
@@ -193,6 +195,10 @@ def groups(state) -> list[dict]:
             {"name": name, "label": page.name_of("edit", name), "hint": hint, "safe": list(safe), "step": 0.1,
              "low": min(low, 0.0), "high": max(high, 0.0)}
         )  # fmt: skip
+    found["heads"] = [
+        {"name": name, "label": page.name_of("edit", name), "hint": name, "safe": [0.0, 1.0], "step": 0.05, "low": 0.0,
+         "high": 1.5} for name in registry.heads()
+    ]  # fmt: skip
     return [{"id": group, "label": page.name_of("group", group), "edits": edits} for group, edits in found.items()]
 
 
@@ -329,7 +335,7 @@ def use_version(recipe: Recipe) -> None:
 
 def share(state) -> None:
     """The edits of the address, so that it can be kept or sent: no photo is in it."""
-    steps = [s for s in state.studio.steps() if s.op == "latent" and not (s.region or "").startswith("mask:")]
+    steps = [s for s in state.studio.steps() if s.op in SLIDING and not (s.region or "").startswith("mask:")]
     text = ",".join(
         f"{s.parameters['name']}:{s.strength:g}" + (f"@{s.region}" if s.region else "")
         + ("~" if s.parameters.get("disentangle") else "") for s in steps
@@ -345,9 +351,9 @@ def from_link(text: str) -> None:
     that is none."""
     studio, steps = st.session_state.studio, []
     for part in filter(None, text.split(",")[:64]):
-        name, _, value = part.rstrip("~").partition(":")
+        name, _, value = part.rstrip("~").rpartition(":")  # names of heads have a colon of their own
         value, place = split_region(value, None)
-        if name in studio.engine.catalogue:
+        if name in (registry.heads() if is_head(name) else studio.engine.catalogue):
             steps.append(step_of(name, finite(value, name), 0, place, part.endswith("~")))
     if steps:
         studio.waiting = Recipe(steps=tuple(steps))

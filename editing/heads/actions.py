@@ -1,0 +1,90 @@
+"""What a head can do to a face: a list of changes of W+, so that whatever it learns stays where faces are.
+
+    actions = make(samples)                 # from judged faces, see `editing.directions.sampling`
+    ws = moved(ws, amounts, actions.vectors)
+
+Two kinds: edits of the catalogue, in their plain form, and *partial regressions*: how the codes of faces differ for a
+standard deviation of one judge while the others of FITTED stay, on the coarse, middle or fine rows (a multivariate form
+of InterFaceGAN's conditional manipulation, arXiv 2005.09635, section 3.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from editing.directions import catalogue
+from editing.directions.catalogue import MERGED
+from stylegan2.errors import UsageError
+
+EDITS = (
+    "smile", "mouth_open", "teeth", "wide_mouth", "eyes_open", "large_eyes", "brows_up", "strong_brows", "age",
+    "face_width", "jaw_width", "chin_length", "nose_width", "full_lips", "lipstick", "blond", "golden_hair", "red_hair",
+    "curls", "high_forehead", "hair_volume", "full_beard", "moustache", "skin_detail", "brightness", "contrast",
+    "warmth", "saturation", "background_light", "yaw", "pitch",
+)  # fmt: skip
+FITTED = ("age", "male", "smile", "glasses", "hair_light", "hair_warm")
+HELD = ("yaw", "pitch", "mouth_open", "beard", "hair_long", "exposure", "background_light")  # and not moved either
+ROWS = {"coarse": (0, 4), "middle": (4, 9), "fine": (9, MERGED)}
+LIMIT = 4.0  # of an amount, where the catalogue knows no safe range
+
+
+@dataclass(frozen=True)
+class Actions:
+    """names (K); vectors (K, 16, w_dim), what an amount of 1 adds to the rows; limits (K, 2), amounts between which
+    moves are learned."""
+
+    names: Sequence[str]
+    vectors: Tensor
+    limits: Tensor
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def make(samples: Mapping[str, np.ndarray], judges: Sequence[str]) -> Actions:
+    """samples: `sampling.load`; judges: names of its columns of scores."""
+    names, vectors, limits = [], [], []
+    known = catalogue.load()
+    for name in EDITS:
+        direction = known[name]
+        full = torch.zeros(MERGED, direction.vector.shape[-1])
+        start, end = direction.rows
+        full[start:end] = direction.vector if direction.vector.ndim == 1 else direction.vector[start:end]
+        names.append(name)
+        vectors.append(full)
+        limits.append(direction.safe_range or (-LIMIT, LIMIT))
+    for judge, vector in partial_regressions(samples, judges).items():
+        for part, (start, end) in ROWS.items():
+            full = torch.zeros(MERGED, len(vector))
+            full[start:end] = torch.from_numpy(vector)
+            names.append(f"{judge}/{part}")
+            vectors.append(full)
+            limits.append((-LIMIT, LIMIT))
+    return Actions(names, torch.stack(vectors), torch.tensor(limits, dtype=torch.float32))
+
+
+def partial_regressions(samples: Mapping[str, np.ndarray], judges: Sequence[str]) -> dict[str, np.ndarray]:
+    """Judge -> what w changes by, (w_dim,), for a standard deviation of it, FITTED's and HELD's others held."""
+    columns = [judges.index(name) for name in (*FITTED, *HELD)]
+    scores = samples["scores"][:, columns].astype(np.float64)
+    scores = np.nan_to_num((scores - np.nanmean(scores, 0)) / np.nanstd(scores, 0))
+    w = samples["w"].astype(np.float64)
+    change, *_ = np.linalg.lstsq(np.c_[scores, np.ones(len(scores))], w, rcond=None)
+    return {name: change[i].astype(np.float32) for i, name in enumerate(FITTED)}
+
+
+def spread(vectors: Tensor, num_ws: int) -> Tensor:
+    """(K, 16, w_dim) -> (K, num_ws, w_dim): rows that the default generator merges share its last one's change."""
+    if num_ws < MERGED:
+        raise UsageError(f"Heads move codes of {MERGED} rows or more; this one has {num_ws}.")
+    return vectors[:, torch.arange(num_ws).clamp(max=MERGED - 1)]
+
+
+def moved(ws: Tensor, amounts: Tensor, vectors: Tensor) -> Tensor:
+    """ws (B, num_ws, w_dim), amounts (B, K) -> a new ws."""
+    return ws + torch.einsum("bk,krd->brd", amounts.to(ws), spread(vectors, ws.shape[1]).to(ws))

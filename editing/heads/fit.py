@@ -1,0 +1,319 @@
+"""Training heads from judged faces and judged moves, without rendering.
+
+    python -m editing.heads.fit faces/ moves/ together/ --out heads/
+
+CycleGAN (arXiv 1703.10593): two translators, critics of both domains that see what judges would say, least squares;
+the way back undoes the way there, and a face that is there already stays.  StarGAN (1711.09020): one translator for all
+labels, with a critic that also names them.  Both: who somebody is, by the descriptor, and what the domain does not
+speak of stay what they were.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from editing.directions import sampling
+from editing.heads import moves as moving
+from editing.heads.actions import Actions
+from editing.heads.response import Response, Table, table
+from editing.heads.response import fit as fit_response
+from editing.heads.translators import Family, StarTranslator, Translator, save
+from editing.judges.judge import NAMES
+from stylegan2.errors import UsageError
+
+TRAINED = 4500  # faces; those behind them are for judging heads
+STEPS, BATCH, RATE = 2500, 128, 1e-3
+FLIPPED = 0.9  # standard deviations beyond a threshold that are asked for
+NOISE = 0.7  # standard deviations, on what critics see: they would tell fakes by trifles otherwise
+SHRUNK, JITTER = 0.3, 0.2  # least share of a view that a translator gets to see, and noise on it
+DISTANCE = 0.36  # of descriptors, from which on it is dear
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Faces that a judge has below or above a number."""
+
+    judge: str
+    sign: int
+    bound: float
+
+    def holds(self, scores: np.ndarray) -> np.ndarray:
+        return self.sign * (scores[:, NAMES.index(self.judge)] - self.bound) > 0
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two domains, what may change on the way between them, and how dear who somebody is.  threshold: between them."""
+
+    a: Domain
+    b: Domain
+    threshold: float
+    free: Sequence[str] = ()
+    identity: float = 1.0
+
+    @property
+    def judge(self) -> str:
+        return self.a.judge
+
+
+HAIR = ("hair_light", "hair_warm", "hair_red", "hair_texture", "brow_dark")
+AGED = ("age", "skin_texture", "hair_light", "hair_warm", "hair_red", "brow_dark", "brow_thick", "jaw_wide", "glasses",
+        "beard", "moustache", "hair_long", "forehead")  # fmt: skip
+MALE = ("male", "beard", "moustache", "hair_long", "hair_volume", "brow_thick", "brow_dark", "jaw_wide", "lip_red",
+        "face_width", "skin_texture", "eye_shadow", "eye_dark", "fringe", "forehead", "hair_texture")  # fmt: skip
+SMILE = ("smile", "mouth_open", "teeth", "mouth_wide", "face_width", "eye_open", "eye_size", "lip_full", "jaw_wide")
+GLASSES = ("glasses", "eye_shadow", "eye_dark", "iris_light", "iris_warm", "brow_dark", "brow_thick", "eye_size")
+PAIRS: Mapping[tuple[str, str], Pair] = {
+    ("young", "old"): Pair(Domain("age", -1, 28), Domain("age", 1, 48), 38, AGED, identity=0.1),
+    ("dark", "blond"): Pair(Domain("hair_light", -1, 16), Domain("hair_light", 1, 42), 29, HAIR),
+    ("bare", "glasses"): Pair(Domain("glasses", -1, -1.5), Domain("glasses", 1, -0.4), -0.9, GLASSES, identity=2.0),
+    ("serious", "smiling"): Pair(Domain("smile", -1, 0.95), Domain("smile", 1, 1.3), 1.12, SMILE),
+}
+LABELS: Mapping[str, Domain] = {
+    "black_hair": Domain("hair_light", -1, 16), "brown_hair": Domain("hair_light", 1, 16),
+    "blond_hair": Domain("hair_light", 1, 42), "male": Domain("male", 1, -2), "young": Domain("age", -1, 32),
+    "smiling": Domain("smile", 1, 1.12), "glasses": Domain("glasses", 1, -0.9),
+}  # fmt: skip
+GROUPS = (("black_hair", "brown_hair", "blond_hair"),)
+FREE = {"black_hair": HAIR, "brown_hair": HAIR, "blond_hair": HAIR, "male": MALE, "young": AGED, "smiling": SMILE,
+        "glasses": GLASSES}  # fmt: skip
+
+
+def labels_of(scores: np.ndarray) -> np.ndarray:
+    """(N, J) -> (N, L) of 0 and 1; one hair colour each"""
+    found = np.stack([domain.holds(scores) for domain in LABELS.values()], 1).astype(np.float32)
+    names = list(LABELS)
+    found[:, names.index("brown_hair")] *= 1 - found[:, names.index("blond_hair")]
+    return found
+
+
+class Critic(nn.Module):
+    """What judges would say (B, J) and the mean of the views (B, COMPONENTS) -> a score, and logits of labels."""
+
+    def __init__(self, inputs: int, labels: int = 0, width: int = 128) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.utils.spectral_norm(nn.Linear(inputs, width)), nn.LeakyReLU(0.2),
+            nn.utils.spectral_norm(nn.Linear(width, width)), nn.LeakyReLU(0.2),
+        )  # fmt: skip
+        self.score, self.named = nn.Linear(width, 1), nn.Linear(width, labels) if labels else None
+
+    def forward(self, observed: Tensor) -> tuple[Tensor, Tensor | None]:
+        hidden = self.body(observed + NOISE * torch.randn_like(observed))
+        return self.score(hidden)[:, 0], None if self.named is None else self.named(hidden)
+
+
+def glimpse(x: Tensor) -> Tensor:
+    """A view as an inversion gives it, which explains some of a face by offsets instead: codes of photos lie nearer the
+    middle than those of generated faces, in every part of the rows by as much as it happens."""
+    parts = x.unflatten(1, (3, -1))
+    share = SHRUNK + (1 - SHRUNK) * torch.rand(len(x), 3, 1)
+    whole = torch.rand(len(x), 1, 1) < 0.4
+    return torch.where(whole, parts, share * parts + JITTER * torch.randn_like(parts)).flatten(1)
+
+
+def observed(response: Response, x: Tensor, amounts: Tensor) -> tuple[Tensor, Tensor]:
+    """What a critic sees after a move, and what `read` changed by."""
+    change = response.change(x, amounts)
+    scores = response.read(x)[:, : response.judges] + change[:, : response.judges]
+    middle = response.moved(x, amounts).unflatten(1, (3, -1)).mean(1)
+    return torch.cat([scores, middle], 1), change
+
+
+def kept(response: Response, amounts: Tensor, change: Tensor, fixed: Tensor, identity: float | Tensor) -> Tensor:
+    """What it costs to have changed: who somebody is, judges (B, J) or (J,) that were to stay, and large moves."""
+    distance = response.distance(amounts)
+    lost = distance + 20 * F.relu(distance - DISTANCE).square()
+    others = (change[:, : response.judges].square() * fixed).sum(1)
+    size = (amounts / response.limits).abs().sum(1)
+    return (identity * lost + 0.15 * others + 0.05 * size).mean()
+
+
+def least_squares(critic: Critic, seen: Tensor, wanted: float) -> Tensor:
+    return (critic(seen)[0] - wanted).square().mean()
+
+
+def cyclegan(
+    response: Response, data: Table, scores: np.ndarray, actions: Actions, pair: Pair, steps: int = STEPS,
+    seed: int = 0, report: Callable[[int, dict[str, float]], None] = lambda step, losses: None,
+) -> tuple[Translator, Translator]:  # fmt: skip
+    """Translators from A to B and from B to A."""
+    torch.manual_seed(seed)
+    sides = [np.flatnonzero(domain.holds(scores)) for domain in (pair.a, pair.b)]
+    if min(map(len, sides)) < 50:
+        raise UsageError(f"There are only {[len(side) for side in sides]} faces of the two domains.")
+    places = [torch.from_numpy(side) for side in sides]
+    inputs = response.judges + data.x.shape[1] // 3
+    makers, critics = [Translator(len(actions)) for _ in places], [Critic(inputs) for _ in places]
+    for maker in makers:
+        maker.limits.copy_(actions.limits)
+    fixed = torch.tensor([float(name not in (pair.judge, *pair.free)) for name in NAMES])
+    column = NAMES.index(pair.judge)
+    threshold = float((pair.threshold - data.mean[column]) / data.std[column])
+    adam_g = torch.optim.Adam([p for maker in makers for p in maker.parameters()], lr=RATE, betas=(0.5, 0.99))
+    adam_d = torch.optim.Adam([p for critic in critics for p in critic.parameters()], lr=RATE, betas=(0.5, 0.99))
+    for step in range(steps):
+        rate = RATE * min(1.0, 2 * (1 - step / steps))
+        for group in adam_g.param_groups + adam_d.param_groups:
+            group["lr"] = rate
+        x = [data.x[side[torch.randint(len(side), (BATCH,))]] for side in places]
+        total, fakes = torch.zeros(()), []
+        losses: dict[str, float] = {}
+        for here in (0, 1):
+            there, sign = 1 - here, 1 - 2 * here
+            amounts = makers[here](glimpse(x[here]))
+            seen, change = observed(response, x[here], amounts)
+            fakes.append(seen.detach())
+            fooled = least_squares(critics[there], seen, 1.0)
+            back = makers[there](response.moved(x[here], amounts))
+            cycle = ((amounts + back) / response.limits).abs().mean()
+            same = (makers[here](x[there]) / response.limits).abs().mean()
+            crossed = F.relu(FLIPPED - sign * (seen[:, column] - threshold)).mean()
+            stayed = kept(response, amounts, change, fixed, pair.identity)
+            total = total + 0.3 * fooled + 5 * cycle + 2 * same + 2 * crossed + stayed
+            losses |= {f"gan{here}": fooled.item(), f"cycle{here}": cycle.item(), f"same{here}": same.item(),
+                       f"crossed{here}": crossed.item(), f"kept{here}": stayed.item()}  # fmt: skip
+        adam_g.zero_grad(set_to_none=True)
+        total.backward()
+        adam_g.step()
+        found = torch.zeros(())
+        for here in (0, 1):
+            real, _ = observed(response, x[here], torch.zeros(BATCH, len(actions)))
+            fake = fakes[1 - here]
+            found = found + least_squares(critics[here], real, 1.0) + least_squares(critics[here], fake, 0.0)
+        adam_d.zero_grad(set_to_none=True)
+        found.backward()
+        adam_d.step()
+        if step % 500 == 499:
+            report(step + 1, losses | {"critics": found.item()})
+    return makers[0], makers[1]
+
+
+def flipped(labels: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Labels with one of them, or one group, changed; and which column was set or cleared (B,)."""
+    names, after = list(LABELS), labels.clone()
+    column = torch.randint(len(names), (len(labels),), generator=rng)
+    rows = torch.arange(len(labels))
+    for group in GROUPS:
+        columns = torch.tensor([names.index(name) for name in group])
+        inside = (column[:, None] == columns).any(1)
+        after[inside[:, None] & (torch.arange(len(names))[:, None] == columns).any(1)] = 0
+        after[rows[inside], column[inside]] = 1
+        column = torch.where(inside & (labels[rows, column] == 1), -1, column)  # that colour already
+    free = torch.tensor([all(name not in group for group in GROUPS) for name in names])
+    single = (column >= 0) & free[column.clamp(min=0)]
+    after[rows[single], column[single]] = 1 - labels[rows[single], column[single]]
+    return after, column
+
+
+def stargan(
+    response: Response, data: Table, scores: np.ndarray, actions: Actions, steps: int = 2 * STEPS, seed: int = 0,
+    report: Callable[[int, dict[str, float]], None] = lambda step, losses: None,
+) -> StarTranslator:  # fmt: skip
+    """One translator for all of LABELS."""
+    torch.manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
+    names, labels = list(LABELS), torch.from_numpy(labels_of(scores))
+    maker, critic = StarTranslator(len(actions), len(names)), Critic(response.judges + data.x.shape[1] // 3, len(names))
+    maker.inner.limits.copy_(actions.limits)
+    fixed = torch.stack(
+        [torch.tensor([float(j not in (LABELS[n].judge, *FREE[n])) for j in NAMES]) for n in names]
+        + [torch.ones(len(NAMES))]
+    )
+    identity = torch.tensor([0.1 if name in ("male", "young") else 1.0 for name in names] + [1.0])
+    judged = torch.tensor([NAMES.index(LABELS[name].judge) for name in names])
+    bounds = torch.tensor([(LABELS[n].bound - data.mean[j]) / data.std[j] for n, j in zip(names, judged, strict=True)])
+    signs = torch.tensor([float(LABELS[name].sign) for name in names])
+    brown = torch.tensor([name == "brown_hair" for name in names])  # which lies between two thresholds
+    adam_g = torch.optim.Adam(maker.parameters(), lr=RATE, betas=(0.5, 0.99))
+    adam_d = torch.optim.Adam(critic.parameters(), lr=RATE, betas=(0.5, 0.99))
+    for step in range(steps):
+        rate = RATE * min(1.0, 2 * (1 - step / steps))
+        for group in adam_g.param_groups + adam_d.param_groups:
+            group["lr"] = rate
+        some = torch.randint(len(labels), (BATCH,))
+        x, before = data.x[some], labels[some]
+        after, column = flipped(before, rng)
+        amounts = maker(glimpse(x), before, after)
+        seen, change = observed(response, x, amounts)
+        score, logits = critic(seen)
+        back = maker(response.moved(x, amounts), after, before)
+        cycle = ((amounts + back) / response.limits).abs().mean()
+        named = F.binary_cross_entropy_with_logits(logits, after)
+        margin = signs * (seen[:, judged] - bounds)  # of every label's own judge
+        below = torch.where(brown, -margin[:, names.index("blond_hair"), None], torch.inf)
+        margin = torch.minimum(margin, below)
+        wanted = 2 * after - 1
+        moves = (before != after).float()
+        crossed = (F.relu(FLIPPED - wanted * margin) * moves).sum(1).mean()
+        stayed = kept(response, amounts, change, fixed[column], identity[column])
+        read = F.binary_cross_entropy_with_logits(maker.reader(glimpse(x)), before)
+        fooled = (score - 1).square().mean()
+        total = 0.3 * fooled + 0.3 * named + 5 * cycle + 2 * crossed + stayed + read
+        adam_g.zero_grad(set_to_none=True)
+        total.backward()
+        adam_g.step()
+        real, real_logits = critic(observed(response, x, torch.zeros_like(amounts))[0])
+        fake, _ = critic(seen.detach())
+        found = (real - 1).square().mean() + fake.square().mean()
+        found = found + F.binary_cross_entropy_with_logits(real_logits, before)
+        adam_d.zero_grad(set_to_none=True)
+        found.backward()
+        adam_d.step()
+        if step % 500 == 499:
+            losses = {"gan": fooled, "named": named, "cycle": cycle, "crossed": crossed, "kept": stayed, "read": read}
+            report(step + 1, {key: value.item() for key, value in losses.items()} | {"critic": found.item()})
+    return maker
+
+
+def split(faces: Mapping[str, np.ndarray], moves: Mapping[str, np.ndarray], count: int = TRAINED):
+    """Those of the first `count` faces."""
+    mine = moves["face"] < count
+    return {k: v[:count] for k, v in faces.items()}, {k: v[mine] for k, v in moves.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("faces", type=Path)
+    parser.add_argument("moves", type=Path, nargs="+")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--only", nargs="*", help="of the pairs ('young-old') and stargan")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    tables = [moving.load(folder) for folder in options.moves]
+    joined = {key: np.concatenate([part[key] for part in tables]) for key in tables[0]}
+    faces, moves = split(sampling.load(options.faces), joined)
+    actions = moving.load_actions(options.moves[0] / "actions.safetensors")
+    data = table(faces, moves)
+    print(f"{len(data.x)} faces, {len(data.face)} moves", flush=True)
+    response, explained = fit_response(data, actions, report=lambda step, loss: print(step, f"{loss:.3f}", flush=True))
+    shares = {name: round(float(share), 2) for name, share in zip(NAMES, explained, strict=False)}
+    print("explained of held-back changes:", shares, f"distance {float(explained[-1]):.2f}", flush=True)
+
+    def report(step: int, losses: dict[str, float]) -> None:
+        print(step, *(f"{key} {value:.3f}" for key, value in losses.items()), flush=True)
+
+    ways: dict[str, Translator] = {}
+    for (a, b), pair in PAIRS.items():
+        if options.only and f"{a}-{b}" not in options.only:
+            continue
+        print(f"cyclegan {a} {b}", flush=True)
+        ways[f"{a}2{b}"], ways[f"{b}2{a}"] = cyclegan(response, data, faces["scores"], actions, pair, report=report)
+        save(Family("cyclegan", data.whitening, actions, ways), options.out / "cyclegan.safetensors")
+    if options.only and "stargan" not in options.only:
+        return
+    print("stargan", flush=True)
+    star = {"all": stargan(response, data, faces["scores"], actions, report=report)}
+    save(Family("stargan", data.whitening, actions, star, list(LABELS), GROUPS), options.out / "stargan.safetensors")
+
+
+if __name__ == "__main__":
+    main()

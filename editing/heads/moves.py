@@ -1,0 +1,125 @@
+"""Judged moves: faces of which the judges have spoken already, changed by a few random actions, judged again.
+
+    python -m editing.directions.sampling faces/ --count 6000 --psi 0.8
+    python -m editing.heads.moves faces/ moves/ --count 2600
+    python -m editing.heads.moves faces/ together/ --count 3000 --together
+
+What an action does to every judge, and to who somebody is, is learned from these; rendering happens here, once, and not
+in the training of heads.  Shards of 200 (face, amounts, scores, descriptor); goes on where it was killed.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from editing.directions import sampling
+from editing.heads.actions import FITTED, LIMIT, ROWS, Actions, make, moved
+from editing.judges.judge import NAMES, judge
+from stylegan2 import checkpoints, engine, zoo
+from stylegan2.allocator import tune_allocator
+from stylegan2.errors import UsageError
+from stylegan2.files import replacing
+from stylegan2.generator import Generator
+
+SHARD = 200
+MOST = 4  # actions at once
+
+
+def amounts(actions: Actions, number: int, together: bool = False) -> np.ndarray:
+    """The random move of this number: (K,), most of it 0.  A few actions, each anywhere between its limits.
+
+    together: all rows of one or two of FITTED's judges, by nearly one amount, and two other actions at most: what
+    appears at once, glasses for instance, takes all of them.
+    """
+    rng = np.random.default_rng((7, number, int(together)))
+    found = np.zeros(len(actions), np.float32)
+    count = rng.integers(3) if together else 1 + rng.integers(MOST)
+    chosen = rng.choice(len(actions), count, replace=False)
+    low, high = actions.limits.numpy()[chosen].T
+    found[chosen] = rng.uniform(low, high)
+    for name in rng.choice(FITTED, 1 + rng.integers(2), replace=False) if together else ():
+        rows = [actions.names.index(f"{name}/{part}") for part in ROWS]
+        found[rows] = rng.uniform(-LIMIT, LIMIT) * rng.uniform(0.6, 1.0, len(rows))
+    return found
+
+
+def shard(
+    generator: Generator, actions: Actions, w: np.ndarray, numbers: range, together: bool = False
+) -> dict[str, np.ndarray]:
+    """w (N, w_dim) of all faces -> arrays of these moves; face: the place in w."""
+    rows: dict[str, list] = {"face": [], "amounts": [], "scores": [], "descriptor": []}
+    for number in numbers:
+        face, move = number % len(w), amounts(actions, number, together)
+        ws = engine.broadcast(generator, torch.from_numpy(w[face])[None])
+        with torch.no_grad():
+            images = generator.synthesis(moved(ws, torch.from_numpy(move)[None], actions.vectors))
+        scores = judge(engine.to_uint8(images)[0])
+        rows["face"].append(face)
+        rows["amounts"].append(move)
+        rows["scores"].append([scores.values[name] if scores else np.nan for name in NAMES])
+        rows["descriptor"].append(scores.descriptor if scores else np.full(128, np.nan))
+    types = {"face": np.int64}
+    return {name: np.asarray(values, types.get(name, np.float32)) for name, values in rows.items()}
+
+
+def save(actions: Actions, path: Path) -> None:
+    with replacing(path) as part:
+        tensors = {"vectors": actions.vectors, "limits": actions.limits}
+        save_file(tensors, part, metadata={"names": " ".join(actions.names)})
+
+
+def load_actions(path: Path) -> Actions:
+    from safetensors import safe_open
+
+    if not path.exists():
+        raise UsageError(f"{path} is missing: make moves with python -m editing.heads.moves")
+    with safe_open(path, "pt") as file:
+        names = file.metadata()["names"].split()
+    tensors = load_file(path)
+    return Actions(names, tensors["vectors"], tensors["limits"])
+
+
+def load(folder: Path) -> dict[str, np.ndarray]:
+    """All moves of a folder whose result still has a face."""
+    shards = [np.load(path) for path in sorted(folder.glob("[0-9]*.npz"))]
+    if not shards:
+        raise UsageError(f"{folder} holds no moves: make some with python -m editing.heads.moves")
+    table = {name: np.concatenate([part[name] for part in shards]) for name in shards[0].files}
+    found = np.isfinite(table["descriptor"]).all(1)
+    return {name: values[found] for name, values in table.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("faces", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--count", type=int, default=4000)
+    parser.add_argument("--together", action="store_true", help="moves of all rows by one amount")
+    parser.add_argument(
+        "--part", nargs=2, type=int, default=(0, 1), metavar=("K", "N"), help="every N-th shard, from K"
+    )
+    options = parser.parse_args()
+    tune_allocator()
+    faces = sampling.load(options.faces)
+    options.folder.mkdir(parents=True, exist_ok=True)
+    kept = options.folder / "actions.safetensors"
+    actions = load_actions(kept) if kept.exists() else make(faces, NAMES)
+    if not kept.exists():
+        save(actions, kept)
+    generator = checkpoints.load(zoo.path("mobilestylegan-ffhq-1024"))
+    for start in range(0, options.count, SHARD)[options.part[0] :: options.part[1]]:
+        path = options.folder / f"{start}.npz"
+        if not path.exists():
+            with replacing(path) as part, open(part, "wb") as file:
+                numbers = range(start, min(start + SHARD, options.count))
+                np.savez(file, **shard(generator, actions, faces["w"], numbers, options.together))
+            print(path, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""Latent heads: files, names, what they move and what they leave, in recipes and on the command line."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from editing import edit, steps
+from editing.heads import registry
+from editing.heads.actions import MERGED, Actions, moved
+from editing.heads.response import COMPONENTS, Whitening
+from editing.heads.translators import Family, Head, StarTranslator, Translator, load, save
+from editing.types import Inversion, Recipe, latent_step
+from stylegan2.errors import UsageError, WplusError
+
+LABELS, GROUPS = ["dark", "blond", "glasses"], [["dark", "blond"]]
+
+
+def drawn(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def family(kind, rows=MERGED):
+    """Untrained, but not at rest."""
+    torch.manual_seed(1)
+    actions = Actions(["one", "two"], drawn(2, rows, 512), torch.tensor([[-1.0, 2.0], [-3.0, 3.0]]))
+    whitening = Whitening.of(drawn(200, 512))
+    make = {"cyclegan": lambda: Translator(2, width=8), "stargan": lambda: StarTranslator(2, 3, 8)}
+    translators = {way: make[kind]() for way in (("a2b", "b2a") if kind == "cyclegan" else ("all",))}
+    for translator in translators.values():
+        for parameter in translator.parameters():
+            parameter.data += 0.3 * torch.randn_like(parameter)
+        (translator if kind == "cyclegan" else translator.inner).limits.copy_(actions.limits)
+        translator.eval().requires_grad_(False)
+    labels = (LABELS, GROUPS) if kind == "stargan" else ((), ())
+    return Family(kind, whitening, actions, translators, *labels)
+
+
+@pytest.fixture
+def shipped(tmp_path, monkeypatch):
+    """Two toy files in place of the shipped ones."""
+    for kind in ("cyclegan", "stargan"):
+        save(family(kind), tmp_path / f"{kind}.safetensors")
+    monkeypatch.setattr(registry, "DATA", tmp_path)
+    registry.heads.cache_clear()
+    yield tmp_path
+    registry.heads.cache_clear()
+
+
+def test_a_file_gives_back_what_went_into_it(tmp_path):
+    for kind in ("cyclegan", "stargan"):
+        made, path = family(kind), tmp_path / f"{kind}.safetensors"
+        save(made, path)
+        heads = load(path)
+        assert list(heads) == made.names
+        ws = drawn(2, 18, 512)
+        for name, head in heads.items():
+            expected = Head(name, made)(ws)
+            torch.testing.assert_close(head(ws), expected, rtol=0.02, atol=0.02)  # float16
+
+
+def test_names_say_what_heads_do(shipped):
+    assert list(registry.heads()) == [
+        "cyclegan:a2b", "cyclegan:b2a", "stargan:+dark", "stargan:+blond", "stargan:+glasses", "stargan:-glasses",
+    ]  # fmt: skip
+    with pytest.raises(UsageError, match="cyclegan:a2b"):
+        registry.find("cyclegan:a2c")
+
+
+def test_amounts_stay_within_what_moves_were_learned_between(shipped):
+    for head in registry.heads().values():
+        low, high = head.family.actions.limits.T
+        found = torch.cat([head.amounts(size * drawn(64, MERGED, 512)) for size in (0.3, 2, 50)])
+        assert (found >= low - 1e-6).all() and (found <= high + 1e-6).all() and found.abs().max() > 0.1
+
+
+def test_a_label_that_is_there_already_moves_nothing(shipped):
+    ws = drawn(40, MERGED, 512)
+    star = registry.find("stargan:+glasses").family
+    labels = star.exclusive(star.translators["all"].labels(star.whitening.view(ws)))
+    assert (labels[:, :2].sum(1) == 1).all()  # one hair colour each
+    for name in ("+glasses", "-glasses", "+dark", "+blond"):
+        still = labels[:, LABELS.index(name[1:])] == float(name[0] == "+")
+        amounts = registry.find(f"stargan:{name}").amounts(ws)
+        assert still.any() and not still.all()
+        assert (amounts[still] == 0).all() and (amounts[~still].abs().sum(1) > 0).all()
+
+
+def test_a_move_spreads_over_rows_that_the_default_generator_merges():
+    vectors, ws = drawn(1, MERGED, 8), torch.zeros(1, 18, 8)
+    out = moved(ws, torch.tensor([[2.0]]), vectors)
+    torch.testing.assert_close(out[0, :MERGED], 2 * vectors[0])
+    torch.testing.assert_close(out[0, MERGED:], 2 * vectors[0, -1:].expand(2, -1))
+    with pytest.raises(UsageError, match="16 rows"):
+        moved(torch.zeros(1, 8, 8), torch.tensor([[2.0]]), vectors)
+
+
+def test_codes_of_other_generators_are_refused(shipped):
+    for shape in ((1, 8, 512), (1, 18, 64)):
+        with pytest.raises(UsageError, match="16 rows or more of 512"):
+            registry.find("cyclegan:a2b")(torch.zeros(shape))
+
+
+def test_a_step_of_a_recipe(shipped):
+    inversion = Inversion(drawn(1, MERGED, 512), "mobile", deltas={"x": "kept"})
+    step = latent_step("cyclegan:a2b", 0.5)
+    before = inversion.ws.clone()
+    result = steps.apply_step(inversion, step, {})
+    expected = before + 0.5 * (registry.find("cyclegan:a2b")(before) - before)
+    torch.testing.assert_close(result.ws, expected)
+    assert result.deltas == inversion.deltas and torch.equal(inversion.ws, before)
+    assert (
+        steps.apply_step(inversion, step.model_copy(update={"parameters": {"name": "x:y", "strength": 0}}), {})
+        is inversion
+    )
+
+
+def test_recipes_pin_the_file_that_a_head_came_from(shipped):
+    step = latent_step("stargan:-glasses", 1)
+    pinned = steps.pin(Recipe(steps=(step,)), {}).steps[0]
+    assert pinned.direction_sha256 == registry.find("stargan:+dark").sha256
+    steps.apply_step(Inversion(drawn(1, MERGED, 512), ""), pinned, {})
+    other = pinned.model_copy(update={"direction_sha256": "0" * 64})
+    with pytest.raises(UsageError, match="another version of 'stargan:-glasses'"):
+        steps.pin(Recipe(steps=(other,)), {})
+    unknown = step.model_copy(update={"parameters": {"name": "stargan:+wings", "strength": 1}})
+    with pytest.raises(UsageError, match="wings"):
+        steps.pin(Recipe(steps=(unknown,)), {})
+
+
+def test_sets_know_heads_by_their_colon(shipped):
+    first, second = edit.parse_sets(["cyclegan:a2b=0.7@hair", "smile=1"], 2)
+    assert (first.op, first.region, first.face, first.strength) == ("head", "hair", 2, 0.7)
+    assert second.op == "latent"
+    with pytest.raises(UsageError, match="--disentangle"):
+        edit.parse_sets(["cyclegan:a2b=1"], disentangle=True)
+    assert "stargan:+glasses" in edit.list_edits(False)
+
+
+def test_files_that_hold_no_heads(tmp_path):
+    from safetensors.torch import save_file
+
+    plain = tmp_path / "plain.safetensors"
+    save_file({"x": torch.zeros(2)}, plain)
+    with pytest.raises(UsageError, match="holds no heads"):
+        load(plain)
+    text = tmp_path / "text.safetensors"
+    text.write_text("no tensors")
+    with pytest.raises(WplusError, match="cannot be read"):
+        load(text)
+    with pytest.raises(WplusError, match="cannot be read"):
+        load(tmp_path / "missing.safetensors")
+    facts = {"format": "wplus-heads-1", "kind": "cyclegan", "ways": ["a2b"], "actions": [], "labels": [], "groups": []}
+    save_file({"x": torch.zeros(2)}, plain, metadata={"heads": json.dumps(facts)})
+    with pytest.raises(UsageError, match="holds no heads"):
+        load(plain)
+
+
+def test_whitening_has_mean_0_and_variance_1():
+    w = drawn(500, 512) @ drawn(512, 512, seed=1) + 3
+    u = Whitening.of(w)(w)
+    assert u.shape == (500, COMPONENTS)
+    np.testing.assert_allclose(u.mean(0), 0, atol=1e-3)
+    np.testing.assert_allclose(u.var(0), 1, atol=0.02)
