@@ -119,6 +119,8 @@ def lines(name: str, sign: int, actions: Actions) -> dict[str, tuple[Tensor, flo
 def at_distance(points: list[dict], distance: float) -> float:
     """Share of crossings of a line where its mean distance is this, between the strengths that were tried."""
     points = sorted([{"distance": 0.0, "crossed": 0.0}, *points], key=lambda point: point["distance"])
+    if distance > points[-1]["distance"]:
+        return float("nan")  # no strength that was tried goes so far
     return float(np.interp(distance, [p["distance"] for p in points], [p["crossed"] for p in points]))
 
 
@@ -198,6 +200,9 @@ def main() -> None:
         model = refit.between(*((source(refit.scores), target(refit.scores)) if up else
                                 (target(refit.scores), source(refit.scores))), key)  # fmt: skip
         rest = [mask(held["scores"]) for mask in (source, target)]
+        if not all(mask.any() for mask in rest):
+            print(f"{name}: nobody is on one of its sides", flush=True)
+            continue
         right = [(model.predict(held_features[mask]) == (up == bool(i))).mean() for i, mask in enumerate(rest)]
         places = np.flatnonzero(rest[0])[: options.most]
         faces = [

@@ -153,7 +153,7 @@ def make_plan(sets: Sequence[str] | None, recipe: Path | None, face: int | None,
         if not table:
             raise UsageError("Nothing to do: give --set name=strength, --recipe or --strengths.")
         return edit.Plan(Recipe(), (), face or 0, False)
-    ranges = [text for text in sets or () if ":" in text.partition("@")[0]]
+    ranges = [text for text in sets or () if ":" in text.partition("=")[2].partition("@")[0]]
     plain = [text for text in sets or () if text not in ranges]
     plan = edit.make_plan(plain, recipe, ranges, None, face, None, mask, disentangle)
     names = [part.name for (part,) in plan.sheets]

@@ -8,6 +8,7 @@ The result carries its recipe, in the picture and as JSON beside it; `--recipe` 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -272,6 +273,8 @@ def list_edits(as_json: bool, directions: Sequence[Path] | None = None) -> str:
         for name in catalogue
     ]
     if as_json:
+        about = {"group": "heads", "safe_range": [0, 1], "effect": None, "description": "a translation head"}
+        rows += [{"name": name, **about} for name in heads()]
         return json.dumps(rows, indent=1, default=str)
     width = max((len(row["name"]) for row in rows), default=0)
     lines, group = [], None
@@ -368,7 +371,7 @@ def write(editor, plan: Plan, folder: Path, filename: str, crop: bool, cell: int
             names += [filename, provenance.sidecar_path(Path(filename)).name]
         stem = Path(filename).stem.removesuffix(".crop").removesuffix(".edited")
         for sheet in plan.sheets:
-            kind = f"{'strip' if len(sheet) == 1 else 'grid'}-{'-'.join(part.name for part in sheet)}"
+            kind = f"{'strip' if len(sheet) == 1 else 'grid'}-{'-'.join(in_files(part.name) for part in sheet)}"
             again = sum(known.startswith(f"{stem}.{kind}.") for known in names)  # two strips of one edit: two files
             name = f"{stem}.{kind}.{again + 1}.png" if again else f"{stem}.{kind}.png"
             recipe = editor.recipe(plan.recipe, plan.face)
@@ -376,11 +379,17 @@ def write(editor, plan: Plan, folder: Path, filename: str, crop: bool, cell: int
             provenance.save(picture, scratch / name, recipe, sidecar=False)
             names.append(name)
         for part in plan.videos:
-            again = sum(known.startswith(f"{stem}.{part.name}.") and known.endswith(VIDEO) for known in names)
-            name = f"{stem}.{part.name}.{again + 1}{VIDEO}" if again else f"{stem}.{part.name}{VIDEO}"
+            kind = in_files(part.name)
+            again = sum(known.startswith(f"{stem}.{kind}.") and known.endswith(VIDEO) for known in names)
+            name = f"{stem}.{kind}.{again + 1}{VIDEO}" if again else f"{stem}.{kind}{VIDEO}"
             save_video(editor, plan, part, scratch / name, 2 * cell)
             names += [name, provenance.sidecar_path(Path(name)).name]
     return [folder / name for name in names]
+
+
+def in_files(name: str) -> str:
+    """The name of an edit or a head as part of a file's: heads have a colon."""
+    return re.sub(r"[^\w.+-]", "_", name)
 
 
 def save_video(editor, plan: Plan, part: Range, path: Path, side: int) -> None:

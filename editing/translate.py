@@ -124,6 +124,11 @@ def apply(
     if (network is None) == (not head):
         raise UsageError("Give a network's file with --network, or the names of heads with --head.")
     if head:
+        others = {"--how": how, "--size": size, "--faces": faces, "--like": like, "--encoder": encoder,
+                  "--label": label, "--eval": evaluation, "--samples": samples != 4, "--seed": seed}  # fmt: skip
+        for option, value in others.items():
+            if value:
+                raise UsageError(f"{option} is for networks, not for heads.")
         return on_latents(head, img, out, device)
     tune_allocator()
     from editing.invert import check_device

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -155,7 +154,9 @@ def tag(value: float, part: Any) -> str:
     decimals = max(len(text.partition(".")[2]) for text in texts)
     whole = max(len(text.partition(".")[0]) for text in texts)
     width = 1 + whole + (decimals + 1 if decimals else 0)
-    return re.sub(r"[^\w.+-]", "_", part.name) + f"{value:+0{width}.{decimals}f}"
+    from editing.edit import in_files
+
+    return in_files(part.name) + f"{value:+0{width}.{decimals}f}"
 
 
 def check_targets(jobs: Sequence[Job], sources: Sequence[Path]) -> None:

@@ -25,7 +25,7 @@ from editing.heads import moves as moving
 from editing.heads.actions import Actions
 from editing.heads.response import Response, Table, table
 from editing.heads.response import fit as fit_response
-from editing.heads.translators import Family, StarTranslator, Translator, save
+from editing.heads.translators import Family, StarTranslator, Translator, load, save
 from editing.judges.judge import NAMES
 from stylegan2.errors import UsageError
 
@@ -288,6 +288,10 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="of the pairs ('young-old') and stargan")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
+    known = [*(f"{a}-{b}" for a, b in PAIRS), "stargan"]
+    for name in options.only or ():
+        if name not in known:
+            raise SystemExit(f"There is no {name!r} to train; there are {', '.join(known)}.")
     tables = [moving.load(folder) for folder in options.moves]
     joined = {key: np.concatenate([part[key] for part in tables]) for key in tables[0]}
     faces, moves = split(sampling.load(options.faces), joined)
@@ -301,13 +305,17 @@ def main() -> None:
     def report(step: int, losses: dict[str, float]) -> None:
         print(step, *(f"{key} {value:.3f}" for key, value in losses.items()), flush=True)
 
-    ways: dict[str, Translator] = {}
+    file = options.out / "cyclegan.safetensors"
+    old = next(iter(load(file).values())).family if options.only and file.exists() else None
+    if old is not None and not torch.equal(old.actions.vectors, actions.vectors.half().float()):
+        raise SystemExit(f"{file} has other actions: train all of them, or choose another folder.")
+    ways: dict[str, Translator] = dict(old.translators) if old else {}
     for (a, b), pair in PAIRS.items():
         if options.only and f"{a}-{b}" not in options.only:
             continue
         print(f"cyclegan {a} {b}", flush=True)
         ways[f"{a}2{b}"], ways[f"{b}2{a}"] = cyclegan(response, data, faces["scores"], actions, pair, report=report)
-        save(Family("cyclegan", data.whitening, actions, ways), options.out / "cyclegan.safetensors")
+        save(Family("cyclegan", data.whitening, actions, ways), file)
     if options.only and "stargan" not in options.only:
         return
     print("stargan", flush=True)

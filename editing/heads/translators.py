@@ -177,7 +177,7 @@ def load(path: Path) -> dict[str, Head]:
             translators[way] = made.eval().requires_grad_(False)
     except (OSError, SafetensorError) as error:
         raise WplusError(f"{path} cannot be read: {error}") from None
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UsageError(f"{path} holds no heads: {error}") from None
     sha256 = hashlib.sha256(Path(path).read_bytes()).hexdigest()
     family = Family(facts["kind"], whitening, actions, translators, labels, facts["groups"], sha256)

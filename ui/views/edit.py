@@ -354,6 +354,7 @@ def from_link(text: str) -> None:
         name, _, value = part.rstrip("~").rpartition(":")  # names of heads have a colon of their own
         value, place = split_region(value, None)
         if name in (registry.heads() if is_head(name) else studio.engine.catalogue):
-            steps.append(step_of(name, finite(value, name), 0, place, part.endswith("~")))
+            clean = part.endswith("~") and not is_head(name)
+            steps.append(step_of(name, finite(value, name), 0, place, clean))
     if steps:
         studio.waiting = Recipe(steps=tuple(steps))

@@ -9,8 +9,9 @@ import numpy as np
 import streamlit as st
 
 from editing import provenance, session
-from editing.edit import Plan, Range, contact_sheet, resized
+from editing.edit import Plan, Range, contact_sheet, in_files, resized
 from editing.faces import photo as photos
+from editing.heads import registry
 from stylegan2.errors import Cancelled
 from ui import page
 from ui.views import edit
@@ -56,7 +57,7 @@ def sheets() -> None:
     studio, catalogue = state.studio, state.studio.engine.catalogue
     kind = st.segmented_control("kind", ["strip", "grid", "film"], key="sheet", default="strip", required=True,
                                 format_func=page.say, label_visibility="collapsed")  # fmt: skip
-    names = list(catalogue)
+    names = [*catalogue, *registry.heads()]
     columns = st.columns(2)
     across = columns[0].selectbox(
         page.say("sheet.edit"), names, key="across", format_func=lambda n: page.name_of("edit", n)
@@ -96,11 +97,12 @@ def drawn(studio, recipe, face: int, kind: str, names: list[str], tell) -> tuple
     count = FRAMES if kind == "film" else CELLS
     ranges = []
     for name in names:
-        low, high = studio.engine.catalogue[name].safe_range or (-2.0, 2.0)
+        direction = studio.engine.catalogue.get(name)
+        low, high = (direction.safe_range or (-2.0, 2.0)) if direction else (0.0, 1.0)
         ranges.append(Range(name, tuple(round(float(value), 3) for value in np.linspace(low, high, count))))
     plan, editor = Plan(recipe, (), face, True), studio.in_hand()
     watched = Watched(editor, count ** len(names), tell)
-    stem = f"{Path(studio.current.photo.name).stem}.{kind}-{'-'.join(names)}"
+    stem = f"{Path(studio.current.photo.name).stem}.{kind}-{'-'.join(map(in_files, names))}"
     if kind == "film":
         from editing import video
 

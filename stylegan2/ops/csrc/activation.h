@@ -74,7 +74,7 @@ template <int KNOWN, class A> WPLUS_INLINE A value(const Activation& f, A z) {
 // The same for a leaky ReLU of float32, in few instructions.
 WPLUS_INLINE float rectified(const Activation& f, float z) {
     const float y = z * (z > 0 ? f.gain32 : f.slope32);
-#if defined(__CUDA_ARCH__)
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
     float result;  // a NaN stays one; without a clamp the bound is infinite
     asm("min.NaN.f32 %0, %1, %2;" : "=f"(result) : "f"(y), "f"(f.bound32));
     asm("max.NaN.f32 %0, %1, %2;" : "=f"(result) : "f"(result), "f"(-f.bound32));

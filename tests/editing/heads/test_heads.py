@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from editing import edit, steps
+from editing import batch, edit, steps
+from editing.batching import planning, strengths
 from editing.heads import registry
 from editing.heads.actions import MERGED, Actions, moved
 from editing.heads.response import COMPONENTS, Whitening
@@ -136,6 +137,22 @@ def test_sets_know_heads_by_their_colon(shipped):
     with pytest.raises(UsageError, match="--disentangle"):
         edit.parse_sets(["cyclegan:a2b=1"], disentangle=True)
     assert "stargan:+glasses" in edit.list_edits(False)
+    assert {"name": "cyclegan:a2b", "group": "heads"}.items() <= json.loads(edit.list_edits(True))[-6].items()
+    assert edit.in_files("cyclegan:a2b") == "cyclegan_a2b"
+
+
+def test_folders_know_them_too(shipped, tmp_path):
+    plan = batch.make_plan(["cyclegan:a2b=0.5@hair"], None, 0, False, None)
+    assert [(step.op, step.region) for step in plan.recipe.steps] == [("head", "hair")] and not plan.sheets
+    ranged = batch.make_plan(["stargan:+glasses=0:1:0.5"], None, 0, False, None)
+    ((part,),) = ranged.sheets
+    assert [planning.tag(value, part) for value in part.values] == [
+        "stargan_+glasses+0.0", "stargan_+glasses+0.5", "stargan_+glasses+1.0",
+    ]  # fmt: skip
+    table = tmp_path / "table.csv"
+    table.write_text("photo,smile,cyclegan:b2a\na.jpg,1,0.5\n")
+    rows = strengths.read(table, ["a.jpg"], ["smile", *registry.heads()])
+    assert [latent_step(*cell).op for cell in rows["a.jpg"].items()] == ["latent", "head"]
 
 
 def test_files_that_hold_no_heads(tmp_path):
@@ -153,6 +170,9 @@ def test_files_that_hold_no_heads(tmp_path):
         load(tmp_path / "missing.safetensors")
     facts = {"format": "wplus-heads-1", "kind": "cyclegan", "ways": ["a2b"], "actions": [], "labels": [], "groups": []}
     save_file({"x": torch.zeros(2)}, plain, metadata={"heads": json.dumps(facts)})
+    with pytest.raises(UsageError, match="holds no heads"):
+        load(plain)
+    save_file({"x": torch.zeros(2)}, plain, metadata={"heads": "[]"})
     with pytest.raises(UsageError, match="holds no heads"):
         load(plain)
 

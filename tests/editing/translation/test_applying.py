@@ -128,6 +128,7 @@ def test_what_does_not_fit_is_one_line(tmp_path, run):
         (2, "--network, or the names of heads", ("apply", "--img", odd)),
         (2, "--network, or the names of heads", ("apply", "--img", odd, "--network", unet, "--head", "cyclegan:a2b")),
         (2, "cyclegan:young2old", ("apply", "--img", odd, "--head", "cyclegan:yung2old")),
+        (2, "--faces is for networks", ("apply", "--img", odd, "--head", "cyclegan:young2old", "--faces")),
         (2, "one photo here", ("apply", "--img", tmp_path / "empty", "--head", "cyclegan:young2old=0.5")),
         (2, "pix2pix", ("fit", "pix2pxi", "--a", tmp_path, "--out", tmp_path / "run")),
         (2, "not a folder", ("fit", "pix2pix", "--a", tmp_path / "none", "--b", tmp_path, "--out", tmp_path / "run")),
