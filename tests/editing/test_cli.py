@@ -240,7 +240,8 @@ def test_a_name_that_no_disk_takes_is_one_line(command, toy, tmp_path, name):
 def test_the_list_of_edits(command, toy):
     code, out, _ = command(edit.main, "--list")
     assert code == 0 and "smile" in out and "-3 to +3" in out
-    assert [row["name"] for row in json.loads(command(edit.main, "--list", "--json")[1])] == ["smile", "age"]
+    rows = [row for row in json.loads(command(edit.main, "--list", "--json")[1]) if row["group"] != "heads"]
+    assert [row["name"] for row in rows] == ["smile", "age"]
 
 
 @pytest.mark.parametrize(
