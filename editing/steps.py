@@ -67,12 +67,17 @@ def checked_sha256(step: Step, catalogue: Catalogue) -> str:
     if step.parameters.get("disentangle") and sides is not None:  # both sides of 0: the strength may be changed
         form = replace(form, vector=sides)
     found = direction_sha256(form)
+    check_pin(step, found)
+    return found
+
+
+def check_pin(step: Step, found: str) -> None:
+    """UsageError if the step was pinned to another version of its direction or head than this sha256's."""
     if step.direction_sha256 not in ("", found):
         raise UsageError(
-            f"This recipe was made with another version of '{name}': "
+            f"This recipe was made with another version of '{step.parameters.get('name', '')}': "
             "remove its direction_sha256 to use the one that is here."
         )
-    return found
 
 
 def head(inversion: Inversion, step: Step, catalogue: Catalogue) -> Inversion:
@@ -84,13 +89,8 @@ def checked_head(step: Step) -> Any:
     """The head of a step.  UsageError if there is none, or the step was pinned to another version of it."""
     from editing.heads import registry
 
-    name = str(step.parameters.get("name", ""))
-    found = registry.find(name)
-    if step.direction_sha256 not in ("", found.sha256):
-        raise UsageError(
-            f"This recipe was made with another version of '{name}': "
-            "remove its direction_sha256 to use the one that is here."
-        )
+    found = registry.find(str(step.parameters.get("name", "")))
+    check_pin(step, found.sha256)
     return found
 
 
