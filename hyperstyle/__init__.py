@@ -1,0 +1,1 @@
+import stylegan2  # noqa: F401  before torch: see there

@@ -1,5 +1,8 @@
 """Fixtures for the whole test suite."""
 
+import stylegan2  # noqa: F401  before torch: see there
+
+# isort: split
 import json
 import zlib
 from pathlib import Path

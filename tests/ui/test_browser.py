@@ -221,14 +221,14 @@ def test_points_are_dragged(visit):
     page = visit()
     generate(page, 11)
     browsing.go(page, "Drag points")
+    page.locator(".pointing:not(.rough)").wait_for()
     marks = page.locator(".pointing canvas.marks")
-    marks.wait_for()
-    calm(page)
     box = marks.bounding_box()
     for x, y in ((0.43, 0.62), (0.41, 0.60)):
         page.mouse.click(box["x"] + box["width"] * x, box["y"] + box["height"] * y)
     before = page.locator(".pointing img.now").get_attribute("src")
     page.locator(".pointing button.drag").click()
+    page.set_default_timeout(300_000)  # the longest wait of all: dozens of renders, beside whatever the machine does
     page.wait_for_function("old => ![undefined, old].includes(deep('.pointing img.now')?.src)", arg=before)
     page.wait_for_function("() => document.querySelector('.st-key-undo button')?.disabled === false")
 
