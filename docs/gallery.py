@@ -3,8 +3,8 @@
 After `make demo` and `python -m hyperstyle.domain --style drawing --out drawing.safetensors`.
 
 Only generated faces are shown, and NASA's public-domain portrait of Eileen Collins with smile and pose.
-Writes docs/gallery/{faces,inversion,encoder,demo,catalogue,regions,mixing}.webp and a sheet for every edit into
-docs/gallery/edits/, each below 300 KB.  With names of these after the files, only those are made.
+Writes docs/gallery/{faces,inversion,encoder,demo,catalogue,regions,mixing,pictures,many}.webp and a sheet for every
+edit into docs/gallery/edits/, each below 300 KB.  With names of these after the files, only those are made.
 """
 
 from __future__ import annotations
@@ -177,6 +177,38 @@ def mixes(generator, catalogue, drawing: Path, seeds=(19, 33)) -> None:
     write(rows, "mixing.webp")
 
 
+def pictures(generator, seeds=(5, 19, 12, 33), size=176) -> None:
+    """Generated faces, what was left of them, and what heads made of that, as `translate apply` does it."""
+    from editing.heads.drawing import kept
+    from editing.inversion import STRATEGIES
+    from editing.session import synthesise, to_rgb, to_tensor
+    from editing.translation.degrade import WAYS
+
+    def small(picture):
+        return np.asarray(Image.fromarray(picture).resize((size, size), Image.Resampling.BOX))
+
+    def few(picture, pixels=24):
+        less = Image.fromarray(picture).resize((pixels, pixels), Image.Resampling.BOX)
+        return np.asarray(less.resize(picture.shape[:2], Image.Resampling.BILINEAR))
+
+    def answered(name: str, given: np.ndarray, seed: int = 0) -> np.ndarray:
+        found = STRATEGIES[name](generator, to_tensor(given), seed=seed)
+        return small(kept(name.split(":")[1], given, to_rgb(synthesise(generator, found))))
+
+    shown, many = [], []
+    for seed in seeds:
+        face, random = next(engine.faces(generator, [seed]))[2], np.random.default_rng(seed)
+        row = [labelled(small(face), "the face")]
+        for way in ("gray", "low", "half", "sketch"):
+            given = few(face) if way == "low" else WAYS[way](face, random)
+            row += [labelled(small(given), "24 pixels" if way == "low" else way), answered(f"pix2pix:{way}", given)]
+        shown.append(row)
+        row = [labelled(small(given), "sketch")]
+        many.append(row + [answered("bicyclegan:sketch", given, number) for number in range(1, 9)])
+    write(shown, "pictures.webp")
+    write(many, "many.webp")
+
+
 def demo(folder: Path) -> None:
     """The portrait of `make demo`, before and after, whole photo."""
     before = Image.open(ROOT / "samples" / "astronaut.jpg").convert("RGB")
@@ -196,6 +228,7 @@ def main() -> None:
         "regions": lambda: regional(generator, catalogue),
         "inversion": lambda: inverted(generator, catalogue),
         "encoder": lambda: encoded(generator),
+        "pictures": lambda: pictures(generator),
         "demo": lambda: demo(Path(folder)),
         "mixing": lambda: mixes(generator, catalogue, Path(drawing)),
     }

@@ -120,7 +120,7 @@ def batch(
     pinned = pin(plan.recipe, catalogue, masks)
     pin(Recipe(steps=[part.step(value) for part in ranges for value in part.values]), catalogue, masks)
     names = [place.name for place in places]
-    rows = None if strengths is None else table.read(strengths, names, [*catalogue, *registry.heads()])
+    rows = None if strengths is None else table.read(strengths, names, [*catalogue, *registry.heads()], registry.known)
     for warning in notes(plan, catalogue, rows, names):
         print(warning, file=sys.stderr)
     jobs = plan_jobs(places, plan.recipe, ranges, rows, plan.face, lambda recipe: pin(recipe, catalogue, masks))

@@ -26,9 +26,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from editing.heads.pictures import SIZE, PictureHead
 from editing.types import Inversion, Step
 from encoders.metric import stage
 from stylegan2 import w_statistics
+from stylegan2.engine import area_resize
 from stylegan2.errors import Cancelled, UsageError
 from stylegan2.generator import Generator
 
@@ -152,7 +154,10 @@ def change(generator: Generator, inversion: Inversion, step: Step, callback=None
 
 
 class Drags:
-    """Inversions after drag steps; what a step adds is computed once and kept in `memo`."""
+    """Inversions after steps that need the generator: drags, and heads that read the face's picture.
+
+    What a step adds is computed once and kept in `memo`.
+    """
 
     def __init__(self, generator: Generator, memo: dict[str, Tensor] | None = None) -> None:
         self.generator, self.memo = generator, {} if memo is None else memo
@@ -166,8 +171,27 @@ class Drags:
             inversion = replace(inversion, ws=inversion.ws + step.strength * self.memo[key])
         return inversion
 
+    def read(self, inversion: Inversion, head: PictureHead) -> Tensor:
+        """What a head adds to the code of this face at strength 1, from the picture of its code and weight offsets."""
+        key, seen = hashed(inversion, [head.name, head.sha256]), hashed(inversion, ["picture"])
+        if seen not in self.memo:
+            with torch.no_grad():
+                drawn = self.generator.synthesis(inversion.ws, inversion.deltas)
+                self.memo[seen] = area_resize(drawn, SIZE).clamp(-1, 1)
+        if key not in self.memo:
+            self.memo[key] = head.change(self.memo[seen], inversion.ws)
+        return self.memo[key]
+
 
 def key_of(inversion: Inversion, step: Step) -> str:
     """What decides what a drag step adds: the code it begins from, the points and the steps."""
-    facts = json.dumps([step.parameters.get("points"), step.parameters.get("steps", STEPS)])
-    return hashlib.sha256(facts.encode() + inversion.ws.detach().cpu().numpy().tobytes()).hexdigest()
+    return hashed(inversion, [step.parameters.get("points"), step.parameters.get("steps", STEPS)])
+
+
+def hashed(inversion: Inversion, facts: list) -> str:
+    """Of facts, the code and its weight offsets."""
+    digest = hashlib.sha256(json.dumps(facts).encode())
+    offsets = [factor for _, delta in sorted((inversion.deltas or {}).items()) for factor in delta.factors]
+    for tensor in (inversion.ws, *offsets):
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

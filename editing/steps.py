@@ -82,7 +82,16 @@ def check_pin(step: Step, found: str) -> None:
 
 def head(inversion: Inversion, step: Step, catalogue: Catalogue) -> Inversion:
     """What a translation head makes of the code, times the strength; offsets and features stay."""
+    if reads(step):
+        raise UsageError(f"{step.parameters['name']} reads the face's picture: this recipe needs the whole editor.")
     return replace(inversion, ws=checked_head(step)(inversion.ws, step.strength))
+
+
+def reads(step: Step) -> bool:
+    """Whether a step is a head that reads pictures, and with them the generator is needed."""
+    from editing.heads.pictures import PictureHead
+
+    return step.op == "head" and isinstance(checked_head(step), PictureHead)
 
 
 def checked_head(step: Step) -> Any:
@@ -174,12 +183,13 @@ def checked_drag(step: Step) -> None:
 
 
 def layers(inversion: Inversion, steps: Sequence[Step], catalogue: Catalogue,
-           dragged: Callable[[Inversion, Sequence[Step]], Inversion] | None = None) -> list[Layer]:  # fmt: skip
+           dragged: Any = None) -> list[Layer]:  # fmt: skip
     """Steps -> the face without regions, then a layer for every region: larger ones first, so that lips within a face
     are drawn last, else in the order in which they are named.
 
-    dragged: does the steps that drag points (`editing.dragging.Drags`).  They come first, wherever they stand, so that
-    their points are those of the unedited face, and what is set beside them can change without dragging again.
+    dragged: an `editing.dragging.Drags`, for what needs the generator.  Steps that drag points come first, wherever
+    they stand, so that their points are those of the unedited face, and what is set beside them can change without
+    dragging again; heads that read a picture are shown that of this face, before all other steps.
     """
     drags = [step for step in steps if step.op == DRAG and step.strength]
     if drags:
@@ -187,14 +197,17 @@ def layers(inversion: Inversion, steps: Sequence[Step], catalogue: Catalogue,
             raise UsageError("Points cannot be dragged here: this recipe needs the whole editor.")
         inversion = dragged(inversion, drags)
     steps = [step for step in steps if step.op != DRAG]
+    read = [dragged.read(inversion, checked_head(s)) if dragged and s.strength and reads(s) else None for s in steps]
     named = dict.fromkeys(step.region for step in steps if step.strength and step.region is not None)
     distinct = [r for i, r in enumerate(named) if not any(same(r, other) for other in list(named)[:i])]
     outer_first = sorted(distinct, key=lambda region: -sum(regions.covers(region, other) for other in distinct))
     found = []
     for region in [None, *outer_first]:
         edited = inversion
-        for step in steps:
-            if regions.covers(step.region, region):
+        for step, added in zip(steps, read, strict=True):
+            if regions.covers(step.region, region) and added is not None:
+                edited = replace(edited, ws=edited.ws + step.strength * added)
+            elif regions.covers(step.region, region):
                 edited = apply_step(edited, step, catalogue)
         found.append(Layer(region, edited))
     return found

@@ -5,6 +5,7 @@ python -m editing.translate fit pix2pix --a sketches/ --out runs/sketch --size 1
 python -m editing.translate apply --network runs/sketch/latest_net_G.safetensors --img drawing.png --out out/
 python -m editing.translate apply --network horse2zebra.pth --img photos/ --out out/
 python -m editing.translate apply --head cyclegan:dark2blond --img photo.jpg --out out/
+python -m editing.translate apply --head pix2pix:sketch --img drawing.png --out out/
 """
 
 from __future__ import annotations
@@ -111,6 +112,7 @@ def apply(
     size: Annotated[int | None, typer.Option(min=16, help="Pixels along a side that the network sees.")] = None,
     faces: Annotated[bool, typer.Option("--faces", help="Every face in its photo, and back into it.")] = False,
     samples: Annotated[int, typer.Option(min=1, help="Results a picture, of BicycleGAN.")] = 4,
+    steps: Annotated[int | None, typer.Option(min=1, help="Of a head that draws a face; 1: its answer alone.")] = None,
     like: Annotated[
         Path | None, typer.Option(help="A picture whose style is taken, with BicycleGAN's encoder.")
     ] = None,
@@ -120,16 +122,25 @@ def apply(
     evaluation: Annotated[bool, typer.Option("--eval", help="pix2pix: stored statistics, no dropout.")] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")] = "cpu",
 ) -> None:
-    """Translate pictures with a trained network, or a photo's face with heads on its inversion."""
+    """Translate pictures with a trained network, a photo's face with heads on its inversion, or draw a face from what
+    a picture still shows."""
     if (network is None) == (not head):
         raise UsageError("Give a network's file with --network, or the names of heads with --head.")
     if head:
-        others = {"--how": how, "--size": size, "--faces": faces, "--like": like, "--encoder": encoder,
-                  "--label": label, "--eval": evaluation, "--samples": samples != 4, "--seed": seed}  # fmt: skip
+        others = {"--size": size, "--faces": faces, "--like": like, "--encoder": encoder, "--label": label,
+                  "--eval": evaluation}  # fmt: skip
         for option, value in others.items():
             if value:
                 raise UsageError(f"{option} is for networks, not for heads.")
+        if draws(head):
+            return from_pictures(head[0], img, out, device, how, samples, seed, steps)
+        others = {"--how": how, "--samples": samples != 4, "--seed": seed, "--steps": steps}
+        for option, value in others.items():
+            if value:
+                raise UsageError(f"{option} is for heads that draw a face; {', '.join(head)} changes one.")
         return on_latents(head, img, out, device)
+    if steps:
+        raise UsageError("--steps is for heads that draw a face.")
     tune_allocator()
     from editing.invert import check_device
     from editing.translation import applying
@@ -146,13 +157,44 @@ def apply(
         raise typer.Exit(1)
 
 
+def draws(heads: Sequence[str]) -> bool:
+    """Whether these heads draw a face from a picture, one at a time; others change the face that is there."""
+    from editing.heads import registry
+
+    found = [text for text in heads if text in registry.DRAWERS and not registry.known(text)]
+    if found and len(heads) > 1:
+        raise UsageError(f"{found[0]} draws a face: it goes alone.  Change what it drew with editing.edit.")
+    return bool(found)
+
+
+def from_pictures(name: str, img: Path, out: Path, device: str, how: str, samples: int, seed: int,
+                  steps: int | None) -> None:  # fmt: skip
+    """See `editing.heads.drawing`."""
+    from editing import session
+    from editing.heads import drawing
+    from editing.invert import check_device
+    from editing.translation.degrade import WAYS
+
+    if how and how not in WAYS:
+        raise UsageError(console.unknown("ways", how, WAYS))
+    editor, failed = session.Editor(device=check_device(device)), False
+    for _, result in drawing.run(editor, drawing.Order(name, how, samples, seed, steps), img, out):
+        if isinstance(result, WplusError):
+            console.fail(str(result), 1)
+            failed = True
+        else:
+            print(result, flush=True)
+    if failed:
+        raise typer.Exit(1)
+
+
 def on_latents(heads: Sequence[str], img: Path, out: Path, device: str) -> None:
     """Heads as `editing.edit` does every edit: inverted, changed, drawn, and back into the photo."""
     from editing import edit
     from editing.heads import registry
 
     for text in heads:
-        registry.find(text.partition("=")[0])
+        registry.find(text.partition("=")[0].strip())
     if img.is_dir():
         raise UsageError("Heads take one photo here; for folders: python -m editing.batch --set NAME=1")
     edit.edit(img=img, out=out, sets=[text if "=" in text else f"{text}=1" for text in heads], device=device)

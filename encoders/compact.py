@@ -13,7 +13,7 @@ corrects better (`editing.inversion.encoding`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -72,13 +72,21 @@ class CompactEncoder(nn.Module):
     def forward(self, photo: Tensor, stage: int | None = None) -> Tensor:
         """stage: how many offsets take part, 0 to num_ws - 1; the other rows are w_0 alone.  None: all."""
         x = F.relu6(self.backbone.stem(normalised(photo)) + self.place)  # (B, 32, S/2, S/2)
-        fine, middle, coarse = self.backbone.maps(x, TAPS)  # (B, 40, S/8, S/8), (B, 112, ..16), (B, 320, ..32)
+        pixels = area_resize(photo, LOW).flatten(1)  # (B, 768)
+        return self.rows(self.vectors(self.backbone.maps(x, TAPS), pixels), stage)
+
+    def vectors(self, maps: Sequence[Tensor], pixels: Tensor) -> list[Tensor]:
+        """The backbone's (B, 40, S/8, S/8), (B, 112, ..16), (B, 320, ..32), and the small picture (B, 768) -> a vector
+        (B, w_dim) for fine, middle and coarse rows."""
+        fine, middle, coarse = maps
         top = self.lateral[2](coarse)
         mid = self.lateral[1](middle) + F.interpolate(top, size=middle.shape[-2:], mode="nearest")
         low = self.lateral[0](fine) + F.interpolate(mid, size=fine.shape[-2:], mode="nearest")
-        pixels = area_resize(photo, LOW).flatten(1)  # (B, 768)
-        maps = zip(self.levels, self.direct, (low, mid, top), strict=True)
-        vectors = [level(x) + direct(pixels) for level, direct, x in maps]  # 3 x (B, w_dim)
+        levels = zip(self.levels, self.direct, (low, mid, top), strict=True)
+        return [level(x) + direct(pixels) for level, direct, x in levels]
+
+    def rows(self, vectors: Sequence[Tensor], stage: int | None = None) -> Tensor:
+        """Those vectors -> code (B, num_ws, w_dim), whitened."""
         code = self.code(vectors[2])
         rows = [code]
         for row, offset in enumerate(self.offsets, start=1):

@@ -19,7 +19,7 @@ from ui.studio import Studio
 
 START = {"lang": "en", "view": "photo", "stamp": 0, "result": None, "jobs": {}, "uploads": 0, "problem": "",
          "news": "", "seen": "", "region": "everywhere", "brush": None, "points": 0, "pictures": {}, "thumbs": {},
-         "files": {}}  # fmt: skip
+         "files": {}, "given": None}  # fmt: skip
 
 
 @st.cache_resource(show_spinner=False)

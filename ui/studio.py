@@ -21,14 +21,14 @@ from editing import dragging, provenance, regions, session
 from editing.faces import align, detect
 from editing.faces import photo as photos
 from editing.faces.face import Face
-from editing.heads import registry
+from editing.heads import drawing, registry
 from editing.inversion import Budget
 from editing.judges import judge as judges
 from editing.judges import population
 from editing.steps import pin
 from editing.types import Edit, Inversion, Recipe, Step, generator_sha256, is_head, latent_step
 from stylegan2 import engine as seeds
-from stylegan2.errors import NoFaceFound, UsageError
+from stylegan2.errors import Cancelled, NoFaceFound, UsageError
 from ui import look as looks
 from ui.engine import Engine, Job
 from ui.history import History
@@ -38,7 +38,6 @@ LIFETIME = 3600.0  # seconds
 MAX_BYTES, MAX_PIXELS = 64 << 20, 60_000_000
 TOLD = 0.5  # standard deviations: a judge that moves less goes unmentioned
 LOCKED = 0.4  # dlib distance that a locked identity stays below; 0.45 is another person
-DOUBTFUL = 0.15  # a face of a lower score is a patch of cloth more often than a person
 METHODS = ("encoder", "hyper", "hyper+tune", "tune")
 
 
@@ -115,7 +114,7 @@ class Studio:
             faces = self.engine.run(lambda: detect.find_faces(photo.rgb))
             if not faces:
                 raise NoFaceFound(f"No face was found in {photo.name}: try a larger picture, or crop it closer.")
-            sure = [face for face in faces if face.score >= DOUBTFUL] or faces[:1]  # numbers stay those of the CLI
+            sure = [face for face in faces if face.score >= detect.DOUBTFUL] or faces[:1]  # numbered as in the CLI
             opened = Opened(photo, sure)
             self.opened[photo.sha256] = opened
         return self.enter(opened)
@@ -147,6 +146,7 @@ class Studio:
             inversion = Inversion(ws, generator.family, generator_sha256(generator), method="generated", seed=seed,
                                   threads=torch.get_num_threads())  # fmt: skip
             photo = photos.from_rgb(session.to_rgb(session.synthesise(generator, inversion)), Path(f"face-{seed}.png"))
+            photo = replace(photo, xmp=provenance.xmp(Recipe().about(inversion)))  # unedited, it is no photo either
             return photo, replace(inversion, quad=align.border(photo.rgb), photo_sha256=photo.sha256)
 
         photo, inversion = self.engine.run(made)
@@ -159,6 +159,36 @@ class Studio:
             opened.inversions[0, "generated", None] = inversion
             opened.chosen[0] = (0, "generated", None)
         return self.enter(opened)
+
+    def draw(self, data: bytes, name: str, head: str, seed: int = 0) -> Job:
+        """Begin to draw a face from a drawing or a damaged picture, or to colour a gray photo (`heads.drawing`); the
+        job's result, a photo of its own, is for `drawn`."""
+        photo = photos.decode(data, Path(name), MAX_PIXELS)
+
+        def work(progress) -> Opened:
+            editor = session.Editor(self.engine.generator, catalogue=self.engine.catalogue)
+            faces = drawing.faces_of(photo)
+            targets = drawing.seen(photo, faces, self.resolution)
+            result, inversions = drawing.made(editor, drawing.Order(head), photo, targets, seed, progress)
+            if progress(1, 1) is False:
+                raise Cancelled("Cancelled.")
+            stem, mark = f"{Path(name).stem}-{head.replace(':', '-')}.png", Recipe().about(inversions[0])
+            result = replace(photos.from_rgb(result.rgb), path=Path(stem), xmp=provenance.xmp(mark))
+            own = inversions[0].landmarks is None
+            if own:
+                faces = [Face((0.0, 0.0, *map(float, result.size)), 1.0, np.zeros((68, 2)), "generated")]
+            opened = Opened(result, faces, aligned=own)
+            for number, inversion in enumerate(inversions):
+                key = (number, head, None)
+                opened.inversions[key] = replace(inversion, photo_sha256=result.sha256)
+                opened.chosen[number] = key
+            return opened
+
+        return self.engine.start(work)
+
+    def drawn(self, opened: Opened) -> Opened:
+        """Go on with what `draw` made; where it was made before, with what was done to it."""
+        return self.enter(self.opened.setdefault(opened.photo.sha256, opened))
 
     # -------------------------------------------------------------------------------------- inverting
 
@@ -224,7 +254,7 @@ class Studio:
         opened, catalogue = self._current(), self.engine.catalogue
         steps = list(opened.history.present.steps)
         for name, strength in strengths.items():
-            if name not in (registry.heads() if is_head(name) else catalogue):
+            if not (registry.known(name) if is_head(name) else name in catalogue):
                 raise UsageError(f"There is no edit '{name}'.")
             step = latent_step(name, strength, opened.face).model_copy(update={"region": region})
             side = None if is_head(name) else catalogue[name].clean

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from stylegan2 import console
@@ -17,19 +17,20 @@ from stylegan2.errors import UsageError
 PHOTO = "photo"  # the column that names the photo
 
 
-def read(path: Path, photos: Iterable[str], edits: Iterable[str]) -> dict[str, dict[str, float]]:
+def read(path: Path, photos: Iterable[str], edits: Iterable[str],
+         known: Callable[[str], bool] = lambda name: False) -> dict[str, dict[str, float]]:  # fmt: skip
     """The table: photo -> {edit: strength}, in its order; empty cells are left out.
 
-    photos: names below the input folder, with '/'.  edits: names of edits and heads.  Raises UsageError, with the
-    line, for a name that does not exist, a photo that comes twice, a strength that is no number.
+    photos: names below the input folder, with '/'.  edits: names of edits and heads; known: of more.  Raises
+    UsageError, with the line, for a name that does not exist, a photo that comes twice, a strength that is no number.
     """
     rows = list(lines(path))
     if not rows:
         raise UsageError(f"{path} is empty: its first line names the columns, for example photo,smile,age.")
     number, header = rows[0]
     columns = [cell.strip() for cell in header]
-    check_header(path, number, columns, list(edits))
-    known = {normal(name): name for name in photos}
+    check_header(path, number, columns, [*edits, *filter(known, columns)])
+    there = {normal(name): name for name in photos}
     table: dict[str, dict[str, float]] = {}
     came: dict[str, int] = {}
     for number, cells in rows[1:]:
@@ -38,9 +39,9 @@ def read(path: Path, photos: Iterable[str], edits: Iterable[str]) -> dict[str, d
             raise UsageError(f"{where} has {len(cells)} cells, and the first line has {len(columns)}.")
         row = dict(zip(columns, (cell.strip() for cell in cells), strict=True))
         wanted = row.pop(PHOTO)
-        name = known.get(normal(wanted))
+        name = there.get(normal(wanted))
         if name is None:
-            raise UsageError(f"{where}: {console.unknown('photos', wanted, known) if wanted else 'it names no photo.'}")
+            raise UsageError(f"{where}: {console.unknown('photos', wanted, there) if wanted else 'it names no photo.'}")
         if name in came:
             raise UsageError(f"{where}: {wanted} has a line already, line {came[name]}.")
         came[name] = number

@@ -23,6 +23,7 @@ _HOG_SIDE = 1600  # long side of the picture the first HOG pass sees; the second
 _HOG_SMALL = 640  # small pictures are enlarged to at least this for the second pass
 _CNN_SIDE = 800  # dlib's CNN is slow on a CPU, and its faces start at about 80 pixels too
 _LANDMARK_FACE = 320  # width of a face when its landmarks are measured
+DOUBTFUL = 0.15  # a face of a lower score is a patch of cloth more often than a person
 _OVERLAP = 0.4  # two boxes that share this much (intersection over union) are one face
 
 

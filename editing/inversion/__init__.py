@@ -1,6 +1,8 @@
 """Inversion strategies, all with one signature: invert(generator, image, *, callback, seed, budget) -> Inversion."""
 
+from editing.heads.registry import DRAWERS
 from editing.inversion.budget import Budget
+from editing.inversion.drawing import drawn
 from editing.inversion.encoding import encoder, encoder_optimise
 from editing.inversion.hypering import auto, hyper, hyper_tune
 from editing.inversion.latent import optimise, pivot
@@ -19,4 +21,4 @@ STRATEGIES = {
     "hyper+tune": hyper_tune,
     "tune": tune,
     "auto": auto,
-}
+} | {name: drawn(name) for name in DRAWERS}

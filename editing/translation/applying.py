@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -67,27 +67,46 @@ def run(job: Job, img: Path, out: Path) -> Iterator[tuple[Path, Path | WplusErro
     if isinstance(network, UnetGenerator) and not job.evaluation:
         own_statistics(network)
     calls = prepared(job, network)
+    found = places(img, out)
+    sources = {path.resolve() for path, _ in found}
+    for path, base in found:
+        try:
+            photo = photos.load(path)
+            results = with_faces(job, network, calls, photo) if job.faces else whole(job, network, calls, photo)
+            files = written(base, len(results), sources)
+        except WplusError as error:
+            yield path, error
+            continue
+        for result, file in zip(results, files, strict=True):
+            yield path, provenance.save(result, file, Recipe(), sidecar=False)
+
+
+def places(img: Path, out: Path) -> list[tuple[Path, Path]]:
+    """A picture, or all of a folder's -> (picture, what its results are called without their suffix).  UsageError if
+    there are none."""
     paths = sorted(p for p in img.rglob("*") if p.suffix.lower() in SUFFIXES) if img.is_dir() else [img]
     if not paths:
         raise UsageError(f"There are no pictures in {img}.")
     out.mkdir(parents=True, exist_ok=True)
-    alike, sources = Counter((path.parent, path.stem) for path in paths), {path.resolve() for path in paths}
-    for path in paths:
-        try:
-            photo = photos.load(path)
-            results = with_faces(job, network, calls, photo) if job.faces else whole(job, network, calls, photo)
-        except WplusError as error:
-            yield path, error
-            continue
-        for number, result in enumerate(results):
-            stem = path.name if alike[path.parent, path.stem] > 1 else path.stem
-            name = f"{stem}.png" if len(results) == 1 else f"{stem}.{number}.png"
-            target = out / (path.parent.relative_to(img) if img.is_dir() else "") / name
-            if target.resolve() in sources:
-                yield path, PhotoError(f"{target} is one of the pictures that are translated: choose another --out.")
-                continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            yield path, provenance.save(result, target, Recipe(), sidecar=False)
+    folders = [out / (path.parent.relative_to(img) if img.is_dir() else "") for path in paths]
+    found = [folder / path.stem for path, folder in zip(paths, folders, strict=True)]
+    for _ in range(2):  # a.jpg and a.png, and then a.jpg.png
+        alike = Counter(found)
+        found = [
+            folder / path.name if alike[base] > 1 else base
+            for path, folder, base in zip(paths, folders, found, strict=True)
+        ]
+    return list(zip(paths, found, strict=True))
+
+
+def written(base: Path, count: int, sources: Collection[Path]) -> list[Path]:
+    """Where that many results go.  PhotoError if one of the sources, resolved paths, would be overwritten."""
+    files = [base.with_name(f"{base.name}.png" if count == 1 else f"{base.name}.{i}.png") for i in range(count)]
+    for file in files:
+        if file.resolve() in sources:
+            raise PhotoError(f"{file} is one of the pictures that are translated: choose another --out.")
+        file.parent.mkdir(parents=True, exist_ok=True)
+    return files
 
 
 def whole(job: Job, network: nn.Module, calls: Calls, photo: photos.Photo) -> list[photos.Photo]:

@@ -255,3 +255,18 @@ def test_a_folder_gets_one_beside_it(page, face_file, tmp_path):
     report = batch.edit_folder(engine, folder, "encoder", recipe, {}, lambda *_: True)
     assert sorted((name, bool(error)) for name, error in report["rows"]) == [("a.png", False), ("b.jpg", True)]
     assert (tmp_path / "in.edited" / "a.png").exists()
+
+
+def button(app, key):
+    return next(one for one in app.button if one.key == key)
+
+
+def test_a_drawing_is_offered_a_face(page):
+    app = page()
+    drawing = photos.encode(photos.from_rgb(np.full((300, 300, 3), 240, np.uint8)), ".png")
+    app = upload(app, drawing, "drawing.png")
+    assert "drawing.png" in errors(app)[0]
+    button(app, "draw-pix2pix:sketch").click()
+    app = finish(sound(app.run()))
+    assert app.session_state["view"] == "edit" and app.session_state["studio"].inversion.method == "pix2pix:sketch"
+    assert app.session_state["given"] is None

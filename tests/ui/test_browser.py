@@ -115,6 +115,20 @@ def test_from_upload_to_export_and_back(visit, picture, tmp_path):
     assert unedited.startswith("data:image/jpeg")
 
 
+def test_a_gray_photo_gets_colours(visit, picture):
+    rgb = np.asarray(Image.open(picture).convert("L").convert("RGB"))
+    Image.fromarray(rgb).save(picture)
+    page = visit()
+    page.locator('input[type="file"]').first.set_input_files(picture)
+    page.get_by_text("This photo is gray, or a drawing.").wait_for()
+    page.get_by_role("button", name="Give it colours").click()
+    page.locator(".viewer").wait_for()
+    page.wait_for_function("""() => {
+        const image = deep('img.now'), pen = document.createElement('canvas').getContext('2d');
+        pen.drawImage(image, 0, 0, 64, 64);
+        const [r, g, b] = pen.getImageData(32, 32, 1, 1).data; return Math.abs(r - b) > 8; }""")
+
+
 def test_a_face_of_several_is_chosen(visit, tmp_path, generated):
     both = np.full((560, 1060, 3), 128, np.uint8)
     for place, seed in ((20, 3), (540, 9)):

@@ -1,5 +1,6 @@
 """One user's work, from bytes to bytes, with the real generator."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,12 @@ from editing import edit as command_line
 from editing import provenance
 from editing.faces import align
 from editing.faces import photo as photos
+from editing.translation.degrade import WAYS
 from editing.types import Inversion, Recipe, latent_step
 from stylegan2.errors import NoFaceFound, PhotoError, UsageError
 from ui import studio as studios
 from ui.engine import CANCELLED, DONE
+from ui.history import History
 from ui.studio import Studio, told
 
 GREY = photos.encode(photos.from_rgb(np.full((300, 300, 3), 90, np.uint8)), ".png")
@@ -215,6 +218,39 @@ def test_a_generated_face_needs_no_photo_and_no_search(studio):
     studio.set({"smile": 2.0})
     data, recipe = studio.export(".png")
     assert photos.decode(data, studio.current.photo.path).size == (1024, 1024) and recipe.steps
+
+
+def gray(data):
+    rgb = photos.decode(data, Path("face.png")).rgb
+    return photos.encode(photos.from_rgb(WAYS["gray"](rgb, np.random.default_rng(0))), ".png")
+
+
+def test_a_drawing_becomes_a_face_that_can_be_edited(studio):
+    studio.generated(5)
+    before = studio.current
+    job = studio.draw(GREY, "drawing.png", "pix2pix:sketch")
+    assert job.wait(120) and job.state == DONE, job.error
+    assert studio.current is before and len(studio.opened) == 1  # whoever waits for it takes it
+    opened = studio.drawn(job.result)
+    assert provenance.is_marked(opened.photo)  # though nothing was edited
+    assert studio.current.aligned and studio.inversion.method == "pix2pix:sketch"
+    studio.set({"smile": 2.0})
+    data, recipe = studio.export(".png")
+    assert photos.decode(data, studio.current.photo.path).size == (1024, 1024) and recipe.steps
+    assert studio.drawn(replace(opened, history=History())) is opened and studio.steps()  # made again, nothing is lost
+
+
+def test_a_gray_photo_gets_colours_and_stays_the_photo(studio, face_file):
+    before = photos.decode(gray(face_file()), Path("old.png")).rgb.astype(int)
+    job = studio.draw(gray(face_file()), "old.png", "pix2pix:gray")
+    assert job.wait(120) and job.state == DONE, job.error
+    studio.drawn(job.result)
+    after = studio.current.photo.rgb.astype(int)
+    assert after.shape == before.shape and np.ptp(after, axis=2).max() > 30 and (after[:20] == before[:20]).all()
+    assert np.abs((after - before) @ (0.299, 0.587, 0.114)).mean() < 1.5  # its light stays
+    assert not studio.current.aligned and studio.inversion.photo_sha256 == studio.current.photo.sha256
+    studio.set({"smile": 1.0})
+    assert studio.refine().edit.changed
 
 
 def test_only_so_much_is_kept_and_forgetting_leaves_nothing(studio, monkeypatch):

@@ -195,9 +195,10 @@ def groups(state) -> list[dict]:
             {"name": name, "label": page.name_of("edit", name), "hint": hint, "safe": list(safe), "step": 0.1,
              "low": min(low, 0.0), "high": max(high, 0.0)}
         )  # fmt: skip
+    used = [str(step.parameters.get("name")) for step in state.studio.steps() if step.op == "head"]  # seeds of links
     found["heads"] = [
         {"name": name, "label": page.name_of("edit", name), "hint": name, "safe": [0.0, 1.0], "step": 0.05, "low": 0.0,
-         "high": 1.5} for name in registry.heads()
+         "high": 1.5} for name in dict.fromkeys([*registry.heads(), *used])
     ]  # fmt: skip
     return [{"id": group, "label": page.name_of("group", group), "edits": edits} for group, edits in found.items()]
 
@@ -353,7 +354,7 @@ def from_link(text: str) -> None:
     for part in filter(None, text.split(",")[:64]):
         name, _, value = part.rstrip("~").rpartition(":")  # names of heads have a colon of their own
         value, place = split_region(value, None)
-        if name in (registry.heads() if is_head(name) else studio.engine.catalogue):
+        if registry.known(name) if is_head(name) else name in studio.engine.catalogue:
             clean = part.endswith("~") and not is_head(name)
             steps.append(step_of(name, finite(value, name), 0, place, clean))
     if steps:

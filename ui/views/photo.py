@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import streamlit as st
 
 from editing.faces.saving import FORMATS
+from editing.heads import drawing
+from stylegan2.errors import NoFaceFound
 from ui import page
 from ui.studio import MAX_BYTES, METHODS
 
+DRAWINGS = {"pix2pix:sketch": ":material/draw:", "pix2pix:low": ":material/blur_on:",
+            "pix2pix:half": ":material/contrast:"}  # fmt: skip
+COLOURS = {"pix2pix:gray": ":material/palette:", "pix2pix:sketch": ":material/draw:"}
 SAMPLE = Path(__file__).parents[2] / "docs" / "samples" / "astronaut.jpg"
 DEFAULT, SECONDS = "hyper", 20
 READ = sorted({suffix.removeprefix(".") for suffix in FORMATS} | {"heic", "heif", "avif", "bmp", "gif", "tiff", "jpeg"})
+
+
+@dataclass(frozen=True)
+class Given:
+    """A picture without a face, or a gray photo, for which there are offers: while its photo (sha256) is open, or
+    nothing was changed (stamp) since."""
+
+    data: bytes
+    name: str
+    sha256: str
+    stamp: int
 
 
 def show() -> None:
@@ -32,9 +49,11 @@ def show() -> None:
         seed = number.number_input(page.say("seed"), 0, 2**31 - 1, 42, key="seed")
         if button.button(page.say("generate"), key="generate", width="stretch"):
             with page.told():
+                state.given = None
                 state.studio.generated(int(seed))
                 arrive()
             st.rerun()
+        faceless()
     with right:
         chosen()
 
@@ -42,13 +61,53 @@ def show() -> None:
 def take(data: bytes, name: str) -> None:
     """A file the user gave; where there is no question about its face, the search begins at once."""
     state = st.session_state
+    state.given = None
     with page.told():
-        opened = state.studio.open(data, name)
+        try:
+            opened = state.studio.open(data, name)
+        except NoFaceFound:
+            state.given = Given(data, name, "", state.stamp)  # perhaps a drawing
+            raise
         page.changed()
+        if drawing.is_gray(opened.photo.rgb):
+            state.given = Given(data, name, opened.photo.sha256, state.stamp)
+            return
         if state.studio.inversion is not None:
             arrive()
         elif len(opened.faces) == 1:
             begin()
+
+
+def faceless() -> None:
+    """What can be made of a picture without a face, or of a gray photo."""
+    state = st.session_state
+    if "draw" in state.jobs:
+        page.working("draw", page.say("drawing"), drew)
+        return
+    given, opened = state.given, state.studio.current
+    if given is None:
+        return
+    if given.sha256:
+        if opened is None or opened.photo.sha256 != given.sha256:
+            return
+        heads, words = COLOURS, page.say("given.gray")
+    elif given.stamp == state.stamp:
+        heads, words = DRAWINGS, page.say("given.faceless", name=given.name)
+    else:
+        return  # somebody else's face has been opened since
+    st.caption(words)
+    for column, (head, icon) in zip(st.columns(len(heads)), heads.items(), strict=True):
+        if column.button(page.say(f"given.{head}"), key=f"draw-{head}", icon=icon, width="stretch"):
+            with page.told():
+                page.begun("draw", state.studio.draw(given.data, given.name, head))
+            st.rerun()
+
+
+def drew(opened) -> None:
+    state = st.session_state
+    state.studio.drawn(opened)
+    state.given = None
+    arrive()
 
 
 def begin() -> None:

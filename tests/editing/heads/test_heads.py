@@ -44,9 +44,11 @@ def shipped(tmp_path, monkeypatch):
     for kind in ("cyclegan", "stargan"):
         save(family(kind), tmp_path / f"{kind}.safetensors")
     monkeypatch.setattr(registry, "DATA", tmp_path)
-    registry.heads.cache_clear()
+    for cached in (registry.heads, registry.drawers):
+        cached.cache_clear()
     yield tmp_path
-    registry.heads.cache_clear()
+    for cached in (registry.heads, registry.drawers):
+        cached.cache_clear()
 
 
 def test_a_file_gives_back_what_went_into_it(tmp_path):
