@@ -31,10 +31,12 @@ from stylegan2.errors import WplusError
 from stylegan2.generator import Generator
 
 Lens = Callable[[Tensor], Tensor]
-STEPS = {"gray": 16, "low": 12, "half": 16, "noise": 12}  # the head, previews, and renders; of other ways 1
+STEPS = {"gray": 16, "low": 16, "half": 16, "noise": 16}  # the head, previews, and renders; of other ways 1
 RENDERED = 0.4  # share of the steps after the head that are taken on renders
 PREVIEWED = 0.2  # what a step on a preview costs, in steps on renders
 COVERED = 2.5 / 127.5  # how near to gray 128 a covered pixel is
+QUIET = 128  # pixels along a side that noise is averaged into
+PERSON = 128  # from how many pixels on a picture says who somebody is
 SMALLEST, LOST = 8, 0.004  # pixels; mean squared error by which a picture is more than its smaller self
 
 
@@ -49,6 +51,17 @@ def uncovered(image: Tensor) -> Lens:
 
     def lens(images: Tensor) -> Tensor:
         return images * (area_resize(free, images.shape[-1]) > 0.99)
+
+    return lens
+
+
+def through(size: int) -> Lens:
+    """What is left when a picture is drawn from that many pixels along a side."""
+
+    def lens(images: Tensor) -> Tensor:
+        if images.shape[-1] <= size:
+            return images
+        return F.interpolate(area_resize(images, size), images.shape[-2:], mode="bilinear")
 
     return lens
 
@@ -71,8 +84,9 @@ def seen(way: str, image: Tensor) -> tuple[Lens, Weights]:
         return luma, OPTIMISE.weights
     if way == "half":
         return uncovered(image), replace(OPTIMISE.weights, identity=0.0)
-    top = pixels_of(image) if way == "low" else 64
-    return (lambda images: images), Weights(perceptual=0.0, identity=0.0, scales=(top, top // 2, top // 4))
+    size = 2 * pixels_of(image) if way == "low" else QUIET
+    person = {"perceptual": 0.2, "identity": 0.5} if size >= PERSON else {"perceptual": 0.0, "identity": 0.0}
+    return through(size), Weights(scales=(size // 2, size // 4, size // 8), **person)
 
 
 def plan(generator: Generator, way: str, image: Tensor, budget: Budget) -> int:

@@ -22,6 +22,7 @@ PLACES = ("everywhere", "hair", "eyes", "mouth", "skin", "face", "background", "
 BEYOND = 1.5  # how far a slider goes, in safe ranges
 BLIND = 3.0  # strengths that a slider without a safe range has on either side
 THUMBS = 8
+RESTYLED = 0.4  # of another look, where it is not limited to the hair: the background changes, too
 SLIDING = ("latent", "head")  # steps that are one strength
 
 
@@ -197,8 +198,9 @@ def groups(state) -> list[dict]:
         )  # fmt: skip
     used = [str(step.parameters.get("name")) for step in state.studio.steps() if step.op == "head"]  # seeds of links
     found["heads"] = [
-        {"name": name, "label": page.name_of("edit", name), "hint": name, "safe": [0.0, 1.0], "step": 0.05, "low": 0.0,
-         "high": 1.5} for name in dict.fromkeys([*registry.heads(), *used])
+        {"name": name, "label": page.name_of("edit", name), "hint": name, "step": 0.05, "low": 0.0, "high": 1.5,
+         "safe": [0.0, RESTYLED if name.startswith("bicyclegan") else 1.0]}
+        for name in dict.fromkeys([*registry.heads(), *used])
     ]  # fmt: skip
     return [{"id": group, "label": page.name_of("group", group), "edits": edits} for group, edits in found.items()]
 

@@ -48,7 +48,11 @@ def test_how_many_pixels_a_picture_has(picture):
     noisy = np.random.default_rng(1).integers(0, 255, (256, 256, 3)).astype(np.uint8)
     assert lenses.pixels_of(session.to_tensor(noisy)) == 128
     assert lenses.pixels_of(degraded(picture, "low")) <= 32
-    assert lenses.seen("low", session.to_tensor(picture))[1].scales[0] == lenses.pixels_of(session.to_tensor(picture))
+    lens, weights = lenses.seen("low", session.to_tensor(picture))
+    assert weights.scales[0] == lenses.pixels_of(session.to_tensor(picture))
+    assert lenses.seen("low", session.to_tensor(noisy))[1].identity > 0 == weights.identity  # sure of the person or not
+    assert (lens(session.to_tensor(picture)) - session.to_tensor(picture)).abs().mean() < 0.05
+    assert lens(session.to_tensor(noisy)).std() < 0.6 * session.to_tensor(noisy).std()
 
 
 def test_what_a_picture_knows_stays(picture):
