@@ -51,13 +51,18 @@ class Domain:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two domains, what may change on the way between them, and how dear who somebody is.  threshold: between them."""
+    """Two domains, what may change on the way between them, and how dear who somebody is.  threshold: between them;
+    regressions: whether partial regressions may be used, or edits of the catalogue alone (a judge that is measured from
+    landmarks is met by moves that nobody would call a smile); beyond: standard deviations past the threshold, there
+    and back."""
 
     a: Domain
     b: Domain
     threshold: float
     free: Sequence[str] = ()
     identity: float = 1.0
+    regressions: bool = True
+    beyond: tuple[float, float] = (FLIPPED, FLIPPED)
 
     @property
     def judge(self) -> str:
@@ -72,10 +77,10 @@ MALE = ("male", "beard", "moustache", "hair_long", "hair_volume", "brow_thick", 
 SMILE = ("smile", "mouth_open", "teeth", "mouth_wide", "face_width", "eye_open", "eye_size", "lip_full", "jaw_wide")
 GLASSES = ("glasses", "eye_shadow", "eye_dark", "iris_light", "iris_warm", "brow_dark", "brow_thick", "eye_size")
 PAIRS: Mapping[tuple[str, str], Pair] = {
-    ("young", "old"): Pair(Domain("age", -1, 28), Domain("age", 1, 48), 38, AGED, identity=0.1),
+    ("young", "old"): Pair(Domain("age", -1, 28), Domain("age", 1, 48), 38, AGED, 0.1, False, (FLIPPED, 1.6)),
     ("dark", "blond"): Pair(Domain("hair_light", -1, 16), Domain("hair_light", 1, 42), 29, HAIR),
     ("bare", "glasses"): Pair(Domain("glasses", -1, -1.5), Domain("glasses", 1, -0.4), -0.9, GLASSES, identity=2.0),
-    ("serious", "smiling"): Pair(Domain("smile", -1, 0.95), Domain("smile", 1, 1.3), 1.12, SMILE),
+    ("serious", "smiling"): Pair(Domain("smile", -1, 0.95), Domain("smile", 1, 1.3), 1.12, SMILE, regressions=False),
 }
 LABELS: Mapping[str, Domain] = {
     "black_hair": Domain("hair_light", -1, 16), "brown_hair": Domain("hair_light", 1, 16),
@@ -153,8 +158,9 @@ def cyclegan(
     places = [torch.from_numpy(side) for side in sides]
     inputs = response.judges + data.x.shape[1] // 3
     makers, critics = [Translator(len(actions)) for _ in places], [Critic(inputs) for _ in places]
+    allowed = torch.tensor([float(pair.regressions or "/" not in name) for name in actions.names])
     for maker in makers:
-        maker.limits.copy_(actions.limits)
+        maker.limits.copy_(actions.limits * allowed[:, None])
     fixed = torch.tensor([float(name not in (pair.judge, *pair.free)) for name in NAMES])
     column = NAMES.index(pair.judge)
     threshold = float((pair.threshold - data.mean[column]) / data.std[column])
@@ -176,7 +182,7 @@ def cyclegan(
             back = makers[there](response.moved(x[here], amounts))
             cycle = ((amounts + back) / response.limits).abs().mean()
             same = (makers[here](x[there]) / response.limits).abs().mean()
-            crossed = F.relu(FLIPPED - sign * (seen[:, column] - threshold)).mean()
+            crossed = F.relu(pair.beyond[here] - sign * (seen[:, column] - threshold)).mean()
             stayed = kept(response, amounts, change, fixed, pair.identity)
             total = total + 0.3 * fooled + 5 * cycle + 2 * same + 2 * crossed + stayed
             losses |= {f"gan{here}": fooled.item(), f"cycle{here}": cycle.item(), f"same{here}": same.item(),
