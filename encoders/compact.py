@@ -14,6 +14,7 @@ corrects better (`editing.inversion.encoding`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -113,6 +114,13 @@ def encode(encoder: CompactEncoder, images: Tensor) -> Tensor:
 def load(path: Path | str = SHIPPED) -> CompactEncoder:
     """safetensors of `weights.half` -> encoder in eval mode, frozen.  CheckpointError if it is anything else."""
     return from_state(weights.read(path, "encoder weights"), str(path))
+
+
+@cache
+def shipped(device: torch.device) -> CompactEncoder:
+    """The encoder of the package, loaded once for a device; whoever asks first, others may train around it."""
+    with torch.inference_mode(False):
+        return load().to(device, memory_format=torch.channels_last)
 
 
 def from_state(state: Mapping[str, Tensor], source: str = "This file") -> CompactEncoder:

@@ -46,7 +46,8 @@ class WStatistics:
 @cache
 def load() -> WStatistics:
     """The shipped statistics (FFHQ, StyleGAN2 config-f mapping network)."""
-    data = load_file(FILE)
+    with torch.inference_mode(False):  # whoever asks first, others may need gradients
+        data = load_file(FILE)
     return WStatistics(data["mean"], data["components"], data["stdev"])
 
 

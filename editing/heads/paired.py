@@ -34,7 +34,7 @@ from torch import Tensor, nn
 
 from editing.heads.pictures import COMPONENTS, KINDS, PLAIN, SIZE, Drawer, Family, StyleReader, load, save, start, view
 from editing.translation.data import Shards
-from editing.translation.degrade import WAYS, low
+from editing.translation.degrade import LUMA, WAYS, low
 from editing.translation.losses import adversarial
 from editing.translation.networks.patchgan import PatchGAN
 from stylegan2 import checkpoints, engine, preview, w_statistics, zoo
@@ -170,13 +170,10 @@ def code_weights() -> Tensor:
 def layout(images: Tensor) -> Tensor:
     """images (B, 3, SIZE, SIZE) -> where they are darker and lighter than around, relative to contrast, at half size:
     what colour, light and the shade of hair leave alone."""
-    luma = (area_resize(images, SIZE // 2) * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    small = engine.area_resize(images, SIZE // 2)
+    luma = (small * torch.from_numpy(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
     off = luma - F.avg_pool2d(luma, 9, 1, 4, count_include_pad=False)
     return off / (F.avg_pool2d(off.square(), 17, 1, 8, count_include_pad=False) + 0.003).sqrt()
-
-
-def area_resize(images: Tensor, size: int) -> Tensor:
-    return engine.area_resize(images, size)
 
 
 class Trainer:

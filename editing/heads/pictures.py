@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -26,6 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from editing.heads.actions import MERGED, ROWS
+from editing.heads.translators import under
 from editing.translation.degrade import WAYS
 from encoders import compact
 from encoders.compact import LOW, SIZE
@@ -114,10 +115,9 @@ def start(ways: int, z: int = 0) -> Drawer:
     return drawer
 
 
-@cache
 def encoder() -> compact.CompactEncoder:
     """The shipped encoder, on the CPU."""
-    return compact.load().to(memory_format=torch.channels_last)
+    return compact.shipped(torch.device("cpu"))
 
 
 @cache
@@ -276,7 +276,3 @@ def load(path: Path) -> dict[str, PictureHead]:
             style = weights.filled(lambda: StyleReader(z, len(state["style.net.0.bias"])), under(state, "style."))
     family = Family(facts["kind"], ways, drawer, style, hashlib.sha256(Path(path).read_bytes()).hexdigest())
     return {name: PictureHead(name, family) for name in family.names}
-
-
-def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

@@ -9,9 +9,7 @@ curvature (`descent`) instead of a network.  `encoder+optimise` goes on from the
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
 
-import torch
 from torch import Tensor
 
 from editing.inversion.budget import Budget, Callback, Progress, finish
@@ -80,9 +78,4 @@ def network(generator: Generator) -> compact.CompactEncoder:
             f"The shipped encoder gives 16 rows of 512 numbers, and this generator takes {generator.num_ws} of "
             f"{generator.w_dim}: use another method."
         )
-    return _shipped(generator.w_avg.device)
-
-
-@cache
-def _shipped(device: torch.device) -> compact.CompactEncoder:
-    return compact.load().to(device, memory_format=torch.channels_last)
+    return compact.shipped(generator.w_avg.device)

@@ -70,3 +70,13 @@ def test_another_file_is_refused(tmp_path):
     save_file({"input": torch.zeros(1, 512, 4, 4)}, tmp_path / "a")
     with pytest.raises(CheckpointError, match="not a compact encoder: .* is missing"):
         compact.load(tmp_path / "a")
+
+
+def test_what_is_loaded_once_can_be_trained_around_whoever_asked_first():
+    for cached in (compact.shipped, w_statistics.load):
+        cached.cache_clear()
+    with torch.inference_mode():
+        shipped, statistics = compact.shipped(torch.device("cpu")), w_statistics.load()
+    seen = pictures(1).requires_grad_()
+    statistics.unwhiten(shipped(seen)).square().sum().backward()
+    assert seen.grad.abs().max() > 0

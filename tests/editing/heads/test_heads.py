@@ -39,16 +39,11 @@ def family(kind, rows=MERGED):
 
 
 @pytest.fixture
-def shipped(tmp_path, monkeypatch):
+def shipped(registered):
     """Two toy files in place of the shipped ones."""
     for kind in ("cyclegan", "stargan"):
-        save(family(kind), tmp_path / f"{kind}.safetensors")
-    monkeypatch.setattr(registry, "DATA", tmp_path)
-    for cached in (registry.heads, registry.drawers):
-        cached.cache_clear()
-    yield tmp_path
-    for cached in (registry.heads, registry.drawers):
-        cached.cache_clear()
+        save(family(kind), registered / f"{kind}.safetensors")
+    return registered
 
 
 def test_a_file_gives_back_what_went_into_it(tmp_path):

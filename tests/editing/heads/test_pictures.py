@@ -40,15 +40,10 @@ def picture():
 
 
 @pytest.fixture
-def shipped(tmp_path, monkeypatch):
+def shipped(registered):
     for kind in WAYS:
-        save(family(kind), tmp_path / f"{kind}.safetensors")
-    monkeypatch.setattr(registry, "DATA", tmp_path)
-    for cached in (registry.heads, registry.drawers):
-        cached.cache_clear()
-    yield tmp_path
-    for cached in (registry.heads, registry.drawers):
-        cached.cache_clear()
+        save(family(kind), registered / f"{kind}.safetensors")
+    return registered
 
 
 def test_a_file_gives_back_what_went_into_it(tmp_path, picture):

@@ -1,5 +1,7 @@
 """Training latent heads, on faces whose judges are formulas."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -88,6 +90,15 @@ def test_cyclegan_goes_over_and_back_by_what_costs_least(world, learned):
     assert amounts[:, 0].mean() > 2 * amounts[:, 1].abs().mean()  # the clean way
     assert (amounts + returned).abs().mean() < 0.5 * amounts.abs().mean()
     assert still.abs().mean() < 0.35 * amounts.abs().mean()
+
+
+def test_a_pair_may_do_without_partial_regressions(world, learned):
+    faces, _, actions = world
+    data, response, _ = learned
+    named = replace(actions, names=["clean", "age/coarse", "hair"])
+    pair = replace(fit.PAIRS[("young", "old")], regressions=False)
+    for maker in fit.cyclegan(response, data, faces["scores"], named, pair, steps=1):
+        assert maker.limits[:, 1].tolist() == [4, 0, 4] and (maker(data.x[:9])[:, 1] == 0).all()
 
 
 def test_stargan_sets_one_label_and_leaves_others(world, learned):
