@@ -80,14 +80,12 @@ def fit(
     """Train a published system as in its paper, on two folders or on pairs of the factory."""
     tune_allocator()
     from editing.invert import check_device
-    from editing.translation import data
     from editing.translation import fit as fitting
     from editing.translation.systems import SYSTEMS, Settings
 
     if system not in SYSTEMS:
         raise UsageError(console.unknown("systems", system, SYSTEMS))
-    kind = SYSTEMS[system].data
-    source = data.labelled(a, labels) if kind == "labelled" else getattr(data, kind)(a, b)
+    source = SYSTEMS[system].source(a, b, labels)
     settings = Settings(size, images, batch, rate, width, seed)
 
     def report(seen: int, losses: dict[str, float]) -> None:

@@ -101,6 +101,9 @@ class Source:
     def __len__(self) -> int:
         return len(self.a) if self.b is None or self.paired else max(len(self.a), len(self.b))
 
+    def batch(self, number: int, count: int, size: int, seed: int) -> dict[str, Tensor]:
+        return batch(self, number, count, size, seed)
+
 
 def paired(first: Path, second: Path | None = None) -> Source:
     if second is None:

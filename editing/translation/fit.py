@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from editing.translation import checkpoints
-from editing.translation.data import Source, batch
+from editing.translation.data import Source
 from editing.translation.losses import rate
 from editing.translation.systems import SYSTEMS, Settings, System
 from stylegan2 import engine
@@ -79,7 +79,7 @@ def fit(
 
 
 def drawn(source: Source, number: int, count: int, settings: Settings, device: str) -> dict[str, Tensor]:
-    return {key: t.to(device) for key, t in batch(source, number, count, settings.size, settings.seed).items()}
+    return {key: t.to(device) for key, t in source.batch(number, count, settings.size, settings.seed).items()}
 
 
 def batches(source: Source, count: int, settings: Settings, device: str) -> Iterator[dict[str, Tensor]]:
@@ -168,7 +168,7 @@ def grid(system: System, source: Source, path: Path) -> None:
     modes = {name: network.training for name, network in system.networks.items()}
     for network in system.networks.values():
         network.eval()
-    tensors = {key: t.to(device) for key, t in batch(source, 0, SHOWN, size, system.settings.seed).items()}
+    tensors = {key: t.to(device) for key, t in source.batch(0, SHOWN, size, system.settings.seed).items()}
     with torch.random.fork_rng():  # the training's dropout goes on as if nobody had looked
         torch.manual_seed(0)
         columns = [engine.to_uint8(images) for images in system.rows(tensors)]

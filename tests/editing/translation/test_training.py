@@ -84,7 +84,7 @@ def labelled(tmp_path):
 
 
 def source_of(name, folders, labelled):
-    return labelled if SYSTEMS[name].data == "labelled" else getattr(data, SYSTEMS[name].data)(*folders)
+    return labelled if SYSTEMS[name].data == "labelled" else SYSTEMS[name].source(*folders)
 
 
 @pytest.mark.parametrize("name", SYSTEMS)

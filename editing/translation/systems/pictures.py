@@ -1,7 +1,4 @@
-"""One training step of each published system: its networks, losses and order of updates, and rows of a picture grid.
-
-    system = SYSTEMS["pix2pix"](Settings(size=128), domains=0)
-    losses = system.step(batch, rate=1.0, rng=...)
+"""RBDN, pix2pix, CycleGAN, BicycleGAN, StarGAN: networks, losses and order of updates, and rows of a picture grid.
 
 pix2pix: arXiv 1611.07004, eq. 4.  CycleGAN: 1703.10593, eq. 1-3 and 5.2.  BicycleGAN: 1711.11586, eq. 1-9.  StarGAN:
 1711.09020, eq. 1-8.  RBDN: 1612.03268, section 4.  Defaults are the published ones.
@@ -10,8 +7,7 @@ pix2pix: arXiv 1611.07004, eq. 4.  CycleGAN: 1703.10593, eq. 1-3 and 5.2.  Bicyc
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from itertools import islice
 from math import log2
 
@@ -33,82 +29,7 @@ from editing.translation.networks import (
     UnetGenerator,
 )
 from editing.translation.networks.norms import own_statistics, settle
-from stylegan2.errors import UsageError
-
-Batch = Mapping[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """size: pixels.  images: seen in all, by half of which the rate begins to fall.  images, batch, rate: 0 takes the
-    system's own.  width: channels of the first layer."""
-
-    size: int = 256
-    images: int = 0
-    batch: int = 0
-    rate: float = 0.0
-    width: int = 64
-    seed: int = 0
-
-
-class System:
-    """What all have in common.  networks: by the name of their file (`latest_net_G`), optimisers: (names, Adam)."""
-
-    data = "paired"  # or unpaired, labelled: see `data`
-    images, batch, learning_rate, betas = 200_000, 1, 2e-4, (0.5, 0.999)
-    losses: tuple[str, ...] = ()  # names of all that `step` may give
-    least, whole, even = 32, 4, False  # smallest size; what sizes are a multiple of (2: a power of it); even batches
-    steps = 0  # taken so far
-
-    @classmethod
-    def check(cls, name: str, settings: Settings) -> None:
-        """UsageError for sizes and batches that the networks cannot take."""
-        size, power = settings.size, cls.whole == 2
-        if size < cls.least or (size & (size - 1) if power else size % cls.whole):
-            kind = "a power of two" if power else f"a multiple of {cls.whole}"
-            raise UsageError(f"{name} is trained at {kind} from {cls.least} pixels on, not {size}: try 128 or 256.")
-        if cls.even and (settings.batch or cls.batch) % 2:
-            raise UsageError(f"{name} takes batches of even size, not {settings.batch}.")
-
-    def __init__(self, settings: Settings, domains: int = 0) -> None:
-        self.settings = settings
-        self.networks: dict[str, nn.Module] = self.make(domains)
-        self.adams: dict[str, torch.optim.Adam] = {}
-        rate = settings.rate or self.learning_rate
-        for names in self.groups():
-            parameters = [p for name in names for p in self.networks[name].parameters()]
-            self.adams["+".join(names)] = torch.optim.Adam(parameters, lr=rate, betas=self.betas)
-
-    def make(self, domains: int) -> dict[str, nn.Module]:
-        raise NotImplementedError
-
-    def groups(self) -> list[tuple[str, ...]]:
-        """Networks that one optimiser moves together."""
-        return [(name,) for name in self.networks]
-
-    def step(self, batch: Batch, rate: float, rng: np.random.Generator) -> dict[str, float]:
-        raise NotImplementedError
-
-    def rows(self, batch: Batch) -> list[Tensor]:
-        """Pictures (B, 3, S, S) side by side: what goes in, what comes out, what should."""
-        raise NotImplementedError
-
-    def descend(self, names: str, loss: Tensor, rate: float) -> None:
-        """One step of one optimiser; others' networks keep no gradient of it."""
-        adam = self.adams[names]
-        for group in adam.param_groups:
-            group["lr"] = rate * (self.settings.rate or self.learning_rate)
-        adam.zero_grad(set_to_none=True)
-        loss.backward()
-        adam.step()
-
-    def finished(self, batches: Iterator[Batch]) -> None:
-        """What is left to do after the last step, with more batches of the data."""
-
-    def judges(self, wanted: bool, names: Sequence[str]) -> None:
-        """Whether these networks gather gradients."""
-        for name in names:
-            self.networks[name].requires_grad_(wanted)
+from editing.translation.systems.base import Batch, System
 
 
 class Pix2Pix(System):
@@ -310,12 +231,3 @@ class Regression(System):
 
     def rows(self, batch: Batch) -> list[Tensor]:
         return [batch["a"], self.networks["G"](batch["a"]).clamp(-1, 1), batch["b"]]
-
-
-SYSTEMS: Mapping[str, type[System]] = {
-    "rbdn": Regression,
-    "pix2pix": Pix2Pix,
-    "cyclegan": CycleGAN,
-    "bicyclegan": BicycleGAN,
-    "stargan": StarGAN,
-}

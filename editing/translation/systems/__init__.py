@@ -1,0 +1,21 @@
+"""One training step of each published system.
+
+system = SYSTEMS["pix2pix"](Settings(size=128), domains=0)
+losses = system.step(batch, rate=1.0, rng=...)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from editing.translation.systems.base import Settings as Settings
+from editing.translation.systems.base import System as System
+from editing.translation.systems.pictures import BicycleGAN, CycleGAN, Pix2Pix, Regression, StarGAN
+
+SYSTEMS: Mapping[str, type[System]] = {
+    "rbdn": Regression,
+    "pix2pix": Pix2Pix,
+    "cyclegan": CycleGAN,
+    "bicyclegan": BicycleGAN,
+    "stargan": StarGAN,
+}
