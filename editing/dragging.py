@@ -154,7 +154,7 @@ def change(generator: Generator, inversion: Inversion, step: Step, callback=None
 
 
 class Drags:
-    """Inversions after steps that need the generator: drags, and heads that read the face's picture.
+    """Inversions after steps that need the generator: drags, parts painted or moved, heads that read the picture.
 
     What a step adds is computed once and kept in `memo`.
     """
@@ -170,6 +170,13 @@ class Drags:
                 self.memo[key] = change(self.generator, inversion, step, callback)
             inversion = replace(inversion, ws=inversion.ws + step.strength * self.memo[key])
         return inversion
+
+    def place(self, inversion: Inversion, steps: Sequence[Step]) -> Inversion:
+        """After steps that paint labels or move parts (`editing.spatial`), which make one change together."""
+        from editing import spatial
+
+        key = hashed(inversion, [[step.op, step.parameters] for step in steps])
+        return spatial.placed(self.generator, inversion, steps, self.memo, key)
 
     def read(self, inversion: Inversion, head: PictureHead) -> Tensor:
         """What a head adds to the code of this face at strength 1, from the picture of its code and weight offsets."""

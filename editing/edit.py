@@ -38,6 +38,11 @@ def edit(
     sets: Annotated[
         list[str] | None, typer.Option("--set", help="name=strength, name=strength@region; heads, too.")
     ] = None,
+    paint: Annotated[Path | None, typer.Option(help="A map; the face takes its labels where they are painted.")] = None,
+    move: Annotated[
+        list[str] | None, typer.Option(help="PART=RIGHT,DOWN[,SCALE], in parts of the crop: mouth=0,0.05; repeatable.")
+    ] = None,
+    boxes: Annotated[Path | None, typer.Option(help="A layout (JSON); parts go where their boxes are.")] = None,
     mask: Annotated[Path | None, typer.Option(help="A picture, white where '@mask' edits, black elsewhere.")] = None,
     recipe: Annotated[Path | None, typer.Option(help="A recipe, or a picture that has one inside.")] = None,
     strip: Annotated[list[str] | None, typer.Option(help="name=from:to:step, e.g. smile=-2:2:1; repeatable.")] = None,
@@ -71,7 +76,8 @@ def edit(
         print(list_edits(as_json, directions))
         return
     own = regions.read(mask) if mask else None
-    plan = make_plan(sets, recipe, strip, grid, face, film, regions.named(own) if mask else None, disentangle)
+    places = place_steps(paint, move, boxes, face or 0)
+    plan = make_plan(sets, recipe, strip, grid, face, film, regions.named(own) if mask else None, disentangle, places)
     if img is None and inversion is None:
         raise UsageError("Give a photo with --img, or an inversion with --inversion.")
     tune_allocator()
@@ -120,10 +126,10 @@ class Plan:
 
 
 def make_plan(sets, recipe_path, strips, grids, face: int | None, films=None, mask: str | None = None,
-              disentangle: bool = False) -> Plan:  # fmt: skip
+              disentangle: bool = False, places: Sequence = ()) -> Plan:  # fmt: skip
     """The options as a Plan; every mistake in them is a UsageError before anything slow starts.
 
-    mask: the region that '@mask' stands for.
+    mask: the region that '@mask' stands for.  places: steps that paint and move parts.
     """
     from editing import provenance
     from editing.types import Recipe
@@ -132,12 +138,14 @@ def make_plan(sets, recipe_path, strips, grids, face: int | None, films=None, ma
     if face is not None:
         recipe = recipe.model_copy(update={"steps": tuple(s.model_copy(update={"face": face}) for s in recipe.steps)})
     chosen = face if face is not None else next((step.face for step in recipe.steps), 0)
+    recipe = recipe.then(*(step.model_copy(update={"face": chosen}) for step in places))
     recipe = recipe.then(*parse_sets(sets or (), chosen, mask, disentangle))
     how = {"mask": mask, "disentangle": disentangle}
     sheets = [(parse_range(text, **how),) for text in strips or ()] + [parse_grid(text, **how) for text in grids or ()]
-    if not (sets or recipe_path or sheets or films):
+    if not (sets or recipe_path or sheets or films or places):
         raise UsageError(
-            "Nothing to do: give --set name=strength, --recipe, --strip, --grid or --video; --list shows the names."
+            "Nothing to do: give --set name=strength, --paint, --move, --recipe, --strip, --grid or --video; "
+            "--list shows the names."
         )
     videos = tuple(parse_range(text, MAX_FRAMES, **how) for text in films or ())
     if videos:
@@ -149,7 +157,26 @@ def make_plan(sets, recipe_path, strips, grids, face: int | None, films=None, ma
         raise UsageError("--disentangle is about --set, --strip, --grid and --video: the recipe's own steps stay.")
     if mask and mask not in [*(step.region for step in recipe.steps), *(part.region for part in ranges)]:
         raise UsageError("No edit uses --mask: limit one to it, for example --set smile=2@mask.")
-    return Plan(recipe, tuple(sheets), chosen, bool(sets or recipe_path), videos)
+    return Plan(recipe, tuple(sheets), chosen, bool(sets or recipe_path or places), videos)
+
+
+def place_steps(paint: Path | None, move: Sequence[str] | None, boxes: Path | None, face: int) -> list:
+    """Steps that paint a map's labels and move parts.  PhotoError, UsageError for files and moves that are none."""
+    if not (paint or move or boxes):
+        return []
+    from editing import spatial
+
+    steps = []
+    if paint:
+        labels = spatial.read_map(paint)
+        if labels.shape[0] != labels.shape[1]:
+            raise UsageError(f"{paint} is {labels.shape[1]}x{labels.shape[0]} pixels: the map of a face is square.")
+        steps.append(spatial.paint_step(labels, face))
+    if boxes:
+        steps.append(spatial.boxes_step(spatial.read_layout(boxes), face))
+    if move:
+        steps.append(spatial.moves_step(dict(map(spatial.move_of, move)), face))
+    return steps
 
 
 def parse_sets(texts: Iterable[str], face: int = 0, mask: str | None = None, disentangle: bool = False) -> list:

@@ -129,7 +129,7 @@ def mixed(generator: Generator, base: Inversion, edited: Inversion, inside: np.n
     """
     name = stage(generator, 16)
     with torch.inference_mode():
-        x0, x1 = (generator.synthesis(each.ws, each.deltas, until=name) for each in (base, edited))
+        x0, x1 = (generator.synthesis(each.ws, each.deltas, each.features, until=name) for each in (base, edited))
         m = F.interpolate(torch.from_numpy(inside)[None, None].to(x0), size=x0.shape[-2:], mode="area")
         features = dict(gated(generator, edited.features, edited.ws) or {})
         features[name] = FeatureEdit(x0 - x1, 1 - m, edited.ws)

@@ -103,8 +103,16 @@ def checked_head(step: Step) -> Any:
     return found
 
 
+def region_of(step: Step) -> str | None:
+    """Where a step is to be seen: what it says, or where the instance of its head is."""
+    if step.region is None and step.op == "head":
+        return getattr(checked_head(step), "region", None)
+    return step.region
+
+
 OPS: dict[str, Callable[[Inversion, Step, Catalogue], Inversion]] = {"latent": latent, "head": head}
 DRAG = "drag"  # needs the generator, and comes before all others: see `layers` and `editing.dragging`
+PLACES = ("paint", "boxes")  # need it, too, and come next: see `editing.spatial`
 
 
 def apply_step(inversion: Inversion, step: Step, catalogue: Catalogue) -> Inversion:
@@ -129,10 +137,12 @@ def pin(recipe: Recipe, catalogue: Catalogue, masks: regions.Masks = MappingProx
     """
 
     def pinned(step: Step) -> Step:
-        if step.op not in (*OPS, DRAG):
-            raise UsageError(console.unknown("operations", step.op, [*OPS, DRAG]))
+        if step.op not in (*OPS, DRAG, *PLACES):
+            raise UsageError(console.unknown("operations", step.op, [*OPS, DRAG, *PLACES]))
         if step.op == DRAG:
             checked_drag(step)
+        if step.op in PLACES:
+            checked_place(step)
         if step.region is not None:
             regions.check(step.region, masks)
         if step.op == "head":
@@ -182,6 +192,13 @@ def checked_drag(step: Step) -> None:
         raise UsageError("Dragging moves the whole face: it cannot be limited to a region.")
 
 
+def checked_place(step: Step) -> None:
+    """UsageError if a step that paints or moves parts is none."""
+    from editing import spatial
+
+    spatial.checked(step)
+
+
 def layers(inversion: Inversion, steps: Sequence[Step], catalogue: Catalogue,
            dragged: Any = None) -> list[Layer]:  # fmt: skip
     """Steps -> the face without regions, then a layer for every region: larger ones first, so that lips within a face
@@ -189,15 +206,22 @@ def layers(inversion: Inversion, steps: Sequence[Step], catalogue: Catalogue,
 
     dragged: an `editing.dragging.Drags`, for what needs the generator.  Steps that drag points come first, wherever
     they stand, so that their points are those of the unedited face, and what is set beside them can change without
-    dragging again; heads that read a picture are shown that of this face, before all other steps.
+    dragging again; then those that paint and move parts, together, for the same reason; heads that read a picture are
+    shown that of this face, before all other steps.
     """
     drags = [step for step in steps if step.op == DRAG and step.strength]
     if drags:
         if dragged is None:
             raise UsageError("Points cannot be dragged here: this recipe needs the whole editor.")
         inversion = dragged(inversion, drags)
-    steps = [step for step in steps if step.op != DRAG]
+    places = [step for step in steps if step.op in PLACES and step.strength]
+    if places:
+        if dragged is None:
+            raise UsageError("Parts cannot be painted or moved here: this recipe needs the whole editor.")
+        inversion = dragged.place(inversion, places)
+    steps = [step for step in steps if step.op not in (DRAG, *PLACES)]
     read = [dragged.read(inversion, checked_head(s)) if dragged and s.strength and reads(s) else None for s in steps]
+    steps = [step.model_copy(update={"region": region_of(step)}) for step in steps]
     named = dict.fromkeys(step.region for step in steps if step.strength and step.region is not None)
     distinct = [r for i, r in enumerate(named) if not any(same(r, other) for other in list(named)[:i])]
     outer_first = sorted(distinct, key=lambda region: -sum(regions.covers(region, other) for other in distinct))

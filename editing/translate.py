@@ -4,8 +4,11 @@ python -m editing.translate pairs sketches/ --kind degraded --how sketch --size 
 python -m editing.translate fit pix2pix --a sketches/ --out runs/sketch --size 128
 python -m editing.translate apply --network runs/sketch/latest_net_G.safetensors --img drawing.png --out out/
 python -m editing.translate apply --network horse2zebra.pth --img photos/ --out out/
+python -m editing.translate apply --network sheep2giraffe.pth --img herd.jpg --mask one.png --mask other.png --out out/
 python -m editing.translate apply --head cyclegan:dark2blond --img photo.jpg --out out/
 python -m editing.translate apply --head pix2pix:sketch --img drawing.png --out out/
+python -m editing.translate parse --img photo.jpg --out map.png
+python -m editing.translate apply --head spade:map --img map.png --out out/
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from stylegan2 import console
 from stylegan2.allocator import tune_allocator
 from stylegan2.errors import UsageError, WplusError
 
-app = console.app("Translation networks: RBDN, pix2pix, CycleGAN, BicycleGAN, StarGAN.")
+app = console.app("Translation networks: RBDN, pix2pix, CycleGAN, BicycleGAN, StarGAN, InstaGAN, SPADE, LostGANs.")
 
 Values = Annotated[list[str] | None, typer.Option("--set", help="An edit of the catalogue: smile=2; repeatable.")]
 Labels = Annotated[list[str] | None, typer.Option("--label", help="NAME=JUDGE<NUMBER, young=age<32; repeatable.")]
@@ -29,7 +32,7 @@ Labels = Annotated[list[str] | None, typer.Option("--label", help="NAME=JUDGE<NU
 @app.command()
 def pairs(
     folder: Annotated[Path, typer.Argument(help="Where the shards go; a killed run goes on there.")],
-    kind: Annotated[str, typer.Option(help="degraded, edited, judged, labelled or varied.")],
+    kind: Annotated[str, typer.Option(help="degraded, edited, judged, labelled, varied or parsed.")],
     count: Annotated[int, typer.Option(min=1, help="Seeds, one a pair.")] = 1000,
     size: Annotated[int, typer.Option(help="Pixels along a side.")] = 256,
     psi: Annotated[float, typer.Option(min=0, max=1, help="Truncation.")] = 0.7,
@@ -59,13 +62,16 @@ def pairs(
 
 @app.command()
 def fit(
-    system: Annotated[str, typer.Argument(help="rbdn, pix2pix, cyclegan, bicyclegan or stargan.")],
-    a: Annotated[Path, typer.Option("--a", help="Pictures to translate, or a folder of pairs.")],
+    system: Annotated[str, typer.Argument(help="rbdn, pix2pix, cyclegan, stargan, instagan, spade, lostgans, ...")],
+    a: Annotated[Path, typer.Option("--a", help="Pictures to translate (spade: label maps), or a folder of pairs.")],
     out: Annotated[Path, typer.Option(help="The run's folder; a killed run goes on there.")],
     b: Annotated[
         Path | None, typer.Option("--b", help="What they become; the same names where pairs are needed.")
     ] = None,
-    labels: Annotated[Path | None, typer.Option(help="A table of 0 and 1, for stargan.")] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="A table of 0 and 1, for stargan; of layouts (.json), for lostgans; instances, for spade."),
+    ] = None,
     size: Annotated[int, typer.Option(help="Pixels along a side.")] = 256,
     images: Annotated[
         int, typer.Option(min=0, help="To see in all; the rate falls over the second half. 0: the paper's.")
@@ -98,7 +104,7 @@ def fit(
 
 @app.command()
 def apply(
-    img: Annotated[Path, typer.Option(help="A picture, or a folder of them.")],
+    img: Annotated[Path, typer.Option(help="A picture, or a folder of them; SPADE: a label map, LostGANs: a layout.")],
     network: Annotated[
         Path | None, typer.Option(help="A generator's file: published (.pth, .ckpt, .caffemodel) or of `fit`.")
     ] = None,
@@ -109,14 +115,23 @@ def apply(
     how: Annotated[str, typer.Option(help="First make a sketch (gray, ...) of the picture.")] = "",
     size: Annotated[int | None, typer.Option(min=16, help="Pixels along a side that the network sees.")] = None,
     faces: Annotated[bool, typer.Option("--faces", help="Every face in its photo, and back into it.")] = False,
-    samples: Annotated[int, typer.Option(min=1, help="Results a picture, of BicycleGAN.")] = 4,
+    samples: Annotated[int, typer.Option(min=1, help="Results a picture, of BicycleGAN, SPADE and LostGANs.")] = 4,
     steps: Annotated[int | None, typer.Option(min=1, help="Of a head that draws a face; 1: its answer alone.")] = None,
     like: Annotated[
-        Path | None, typer.Option(help="A picture whose style is taken, with BicycleGAN's encoder.")
+        Path | None, typer.Option(help="A picture whose style is taken, with the encoder of BicycleGAN or SPADE.")
     ] = None,
     encoder: Annotated[Path | None, typer.Option(help="That encoder's file.")] = None,
     label: Annotated[list[float] | None, typer.Option(help="StarGAN's target, a number a domain; repeatable.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of random codes.")] = 0,
+    instances: Annotated[
+        Path | None, typer.Option(help="Instance map of a label map, or a folder of them: SPADE's edges.")
+    ] = None,
+    upsampling: Annotated[
+        str, typer.Option(help="SPADE whose file does not say it: normal, or more (made for 512 pixels).")
+    ] = "",
+    mask: Annotated[
+        list[Path] | None, typer.Option(help="InstaGAN's: an instance, white; repeatable. Else NAME.mask0.png, ...")
+    ] = None,
     evaluation: Annotated[bool, typer.Option("--eval", help="pix2pix: stored statistics, no dropout.")] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")] = "cpu",
 ) -> None:
@@ -125,25 +140,22 @@ def apply(
     if (network is None) == (not head):
         raise UsageError("Give a network's file with --network, or the names of heads with --head.")
     if head:
-        others = {"--size": size, "--faces": faces, "--like": like, "--encoder": encoder, "--label": label,
-                  "--eval": evaluation}  # fmt: skip
+        others = {"--size": size, "--faces": faces, "--encoder": encoder, "--label": label, "--eval": evaluation,
+                  "--instances": instances, "--upsampling": upsampling, "--mask": mask}  # fmt: skip
         for option, value in others.items():
             if value:
                 raise UsageError(f"{option} is for networks, not for heads.")
-        if draws(head):
-            return from_pictures(head[0], img, out, device, how, samples, seed, steps)
-        others = {"--how": how, "--samples": samples != 4, "--seed": seed, "--steps": steps}
-        for option, value in others.items():
-            if value:
-                raise UsageError(f"{option} is for heads that draw a face; {', '.join(head)} changes one.")
-        return on_latents(head, img, out, device)
+        from editing.heads import applying as on_latents
+
+        return on_latents.apply(on_latents.Order(head, img, out, device, how, samples, seed, steps, like))
     if steps:
         raise UsageError("--steps is for heads that draw a face.")
     tune_allocator()
     from editing.invert import check_device
     from editing.translation import applying
 
-    job = applying.Job(network, how, size, samples, like, encoder, label, seed, check_device(device), faces, evaluation)
+    job = applying.Job(network, how, size, samples, like, encoder, label, seed, check_device(device), faces, evaluation,
+                       instances=instances, upsampling=upsampling, mask=mask)  # fmt: skip
     failed = 0
     for _, result in applying.run(job, img, out):
         if isinstance(result, WplusError):
@@ -155,47 +167,25 @@ def apply(
         raise typer.Exit(1)
 
 
-def draws(heads: Sequence[str]) -> bool:
-    """Whether these heads draw a face from a picture, one at a time; others change the face that is there."""
-    from editing.heads import registry
+@app.command()
+def parse(
+    img: Annotated[Path, typer.Option(help="A photo.")],
+    out: Annotated[Path, typer.Option(help="The map, a PNG; its layout goes beside it as JSON.")] = Path("map.png"),
+    face: Annotated[int, typer.Option(min=0, help="Which face.")] = 0,
+    aligned: Annotated[bool, typer.Option("--aligned", help="The picture is an aligned crop already.")] = False,
+) -> None:
+    """Write the map of a face's parts, to be painted in, and its layout, to be moved in."""
+    tune_allocator()
+    from editing import session, spatial
+    from editing.faces import photo as photos
+    from editing.judges import parsing
 
-    found = [text for text in heads if text in registry.DRAWERS and not registry.known(text)]
-    if found and len(heads) > 1:
-        raise UsageError(f"{found[0]} draws a face: it goes alone.  Change what it drew with editing.edit.")
-    return bool(found)
-
-
-def from_pictures(name: str, img: Path, out: Path, device: str, how: str, samples: int, seed: int,
-                  steps: int | None) -> None:  # fmt: skip
-    """See `editing.heads.drawing`."""
-    from editing import session
-    from editing.heads import drawing
-    from editing.invert import check_device
-    from editing.translation.degrade import WAYS
-
-    if how and how not in WAYS:
-        raise UsageError(console.unknown("ways", how, WAYS))
-    editor, failed = session.Editor(device=check_device(device)), False
-    for _, result in drawing.run(editor, drawing.Order(name, how, samples, seed, steps), img, out):
-        if isinstance(result, WplusError):
-            console.fail(str(result), 1)
-            failed = True
-        else:
-            print(result, flush=True)
-    if failed:
-        raise typer.Exit(1)
-
-
-def on_latents(heads: Sequence[str], img: Path, out: Path, device: str) -> None:
-    """Heads as `editing.edit` does every edit: inverted, changed, drawn, and back into the photo."""
-    from editing import edit
-    from editing.heads import registry
-
-    for text in heads:
-        registry.find(text.partition("=")[0].strip())
-    if img.is_dir():
-        raise UsageError("Heads take one photo here; for folders: python -m editing.batch --set NAME=1")
-    edit.edit(img=img, out=out, sets=[text if "=" in text else f"{text}=1" for text in heads], device=device)
+    target = session.find(photos.load(img), parsing.network.SIZE * 4, face, aligned=aligned)
+    labels = parsing.parse(session.to_rgb(target.crop))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    spatial.write_map(labels, out)
+    spatial.write_layout(labels, out.with_suffix(".json"))
+    print(out, out.with_suffix(".json"), sep="\n")
 
 
 def named(text: str) -> tuple[str, str]:

@@ -30,6 +30,7 @@ from torch import Tensor
 from editing.directions.catalogue import MERGED, Direction
 from editing.inversion import residual
 from editing.types import Inversion
+from encoders.metric import stage
 from stylegan2 import console, engine, w_statistics
 from stylegan2.errors import InversionError, UsageError
 from stylegan2.generator import Delta, Generator
@@ -89,7 +90,8 @@ def added(generator: Generator, inversion: Inversion, change: Styles) -> Inversi
     features = inversion.features
     if features and merged:
         by = residual.gate(generator, inversion.ws, inversion.ws, inversion.deltas, merged)
-        features = {stage: residual.dimmed(edit, by) for stage, edit in features.items()}
+        own = stage(generator)
+        features = {name: residual.dimmed(edit, by) if name == own else edit for name, edit in features.items()}
     return replace(inversion, deltas=merged or None, features=features)
 
 

@@ -1,11 +1,13 @@
 """Training heads from judged faces and judged moves, without rendering.
 
     python -m editing.heads.fit faces/ moves/ together/ --out heads/
+    python -m editing.heads.fit faces/ moves/ together/ --out heads/ --only instagan
 
 CycleGAN (arXiv 1703.10593): two translators, critics of both domains that see what judges would say, least squares;
 the way back undoes the way there, and a face that is there already stays.  StarGAN (1711.09020): one translator for all
 labels, with a critic that also names them.  Both: who somebody is, by the descriptor, and what the domain does not
-speak of stay what they were.
+speak of stay what they were.  InstaGAN (1812.10889): CycleGAN's losses for what one instance is like, whatever else
+changes outside its mask, for that is not drawn: context is kept by construction instead of by a loss.
 """
 
 from __future__ import annotations
@@ -69,6 +71,10 @@ class Pair:
         return self.a.judge
 
 
+def _all_but(*names: str) -> tuple[str, ...]:
+    return tuple(name for name in NAMES if name not in names)
+
+
 HAIR = ("hair_light", "hair_warm", "hair_red", "hair_texture", "brow_dark")
 AGED = ("age", "skin_texture", "hair_light", "hair_warm", "hair_red", "brow_dark", "brow_thick", "jaw_wide", "glasses",
         "beard", "moustache", "hair_long", "forehead")  # fmt: skip
@@ -81,6 +87,18 @@ PAIRS: Mapping[tuple[str, str], Pair] = {
     ("dark", "blond"): Pair(Domain("hair_light", -1, 16), Domain("hair_light", 1, 42), 29, HAIR),
     ("bare", "glasses"): Pair(Domain("glasses", -1, -1.5), Domain("glasses", 1, -0.4), -0.9, GLASSES, identity=2.0),
     ("serious", "smiling"): Pair(Domain("smile", -1, 0.95), Domain("smile", 1, 1.3), 1.12, SMILE, regressions=False),
+}
+COLOURS = ("hair_light", "hair_red", "hair_warm", "skin_light", "exposure", "contrast", "warmth", "tint")
+STILL = ("yaw", "pitch", "roll", "face_width", "jaw_wide")  # or the instance would not fit the face
+INSTANCES: Mapping[tuple[str, str], tuple[Pair, str]] = {  # and the region where an instance is
+    ("bare", "glasses"): (
+        Pair(Domain("glasses", -1, -1.5), Domain("glasses", 1, -0.4), -0.9, _all_but(*STILL, "male", "age"), 0.3),
+        "glasses",
+    ),
+    ("short", "long"): (
+        Pair(Domain("hair_long", -1, 0.25), Domain("hair_long", 1, 1.5), 0.8, _all_but(*STILL, *COLOURS), 0.0),
+        "hair",
+    ),
 }
 LABELS: Mapping[str, Domain] = {
     "black_hair": Domain("hair_light", -1, 16), "brown_hair": Domain("hair_light", 1, 16),
@@ -291,10 +309,10 @@ def main() -> None:
     parser.add_argument("faces", type=Path)
     parser.add_argument("moves", type=Path, nargs="+")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--only", nargs="*", help="of the pairs ('young-old') and stargan")
+    parser.add_argument("--only", nargs="*", help="of the pairs ('young-old'), stargan and instagan")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    known = [*(f"{a}-{b}" for a, b in PAIRS), "stargan"]
+    known = [*(f"{a}-{b}" for a, b in PAIRS), "stargan", "instagan"]
     for name in options.only or ():
         if name not in known:
             raise SystemExit(f"There is no {name!r} to train; there are {', '.join(known)}.")
@@ -322,6 +340,14 @@ def main() -> None:
         print(f"cyclegan {a} {b}", flush=True)
         ways[f"{a}2{b}"], ways[f"{b}2{a}"] = cyclegan(response, data, faces["scores"], actions, pair, report=report)
         save(Family("cyclegan", data.whitening, actions, ways), file)
+    if not options.only or "instagan" in options.only:
+        ways, regions = {}, {}
+        for (a, b), (pair, region) in INSTANCES.items():
+            print(f"instagan {a} {b}", flush=True)
+            ways[f"{a}2{b}"], ways[f"{b}2{a}"] = cyclegan(response, data, faces["scores"], actions, pair, report=report)
+            regions |= {f"{a}2{b}": region, f"{b}2{a}": region}
+        family = Family("instagan", data.whitening, actions, ways, regions=regions)
+        save(family, options.out / "instagan.safetensors")
     if options.only and "stargan" not in options.only:
         return
     print("stargan", flush=True)

@@ -1,4 +1,4 @@
-"""CycleGAN's and StarGAN's idea on the latents: a face's view goes in, amounts of actions come out.
+"""CycleGAN's, StarGAN's and InstaGAN's idea on the latents: a face's view goes in, amounts of actions come out.
 
     head = load(path)["cyclegan:young2old"]
     ws = head(inversion.ws, strength=1.0)
@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -27,7 +27,7 @@ from stylegan2.files import replacing
 
 WIDTH = 256
 FORMAT = "wplus-heads-1"
-KINDS = ("cyclegan", "stargan")
+KINDS = ("cyclegan", "stargan", "instagan")
 
 
 class Translator(nn.Module):
@@ -68,8 +68,9 @@ class StarTranslator(nn.Module):
 
 @dataclass(frozen=True)
 class Family:
-    """Heads of one file: one view, one list of actions.  kind: 'cyclegan', a translator each way ('young2old'), or
-    'stargan', one translator ('all') for labels; groups: labels of which one holds at a time."""
+    """Heads of one file: one view, one list of actions.  kind: 'cyclegan', a translator each way ('young2old'),
+    'instagan', the same with the region of every way's instance, or 'stargan', one translator ('all') for labels;
+    groups: labels of which one holds at a time."""
 
     kind: str
     whitening: Whitening
@@ -78,12 +79,13 @@ class Family:
     labels: Sequence[str] = ()
     groups: Sequence[Sequence[str]] = ()
     sha256: str = ""
+    regions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
         """'cyclegan:young2old'; 'stargan:+glasses' and 'stargan:-glasses', '+' alone for labels of a group."""
-        if self.kind == "cyclegan":
-            return [f"cyclegan:{way}" for way in self.translators]
+        if self.kind != "stargan":
+            return [f"{self.kind}:{way}" for way in self.translators]
         grouped = {name for group in self.groups for name in group}
         return [f"stargan:{sign}{name}" for name in self.labels for sign in ("+" if name in grouped else "+-")]
 
@@ -117,6 +119,11 @@ class Head:
         """Of its file."""
         return self.family.sha256
 
+    @property
+    def region(self) -> str | None:
+        """Where its instance is: outside that, nothing is to change.  None: it is for the whole face."""
+        return self.family.regions.get(self.name.partition(":")[2])
+
     @torch.no_grad()
     def amounts(self, ws: Tensor) -> Tensor:
         """ws (B, num_ws, w_dim) -> amounts of the family's actions (B, K).  UsageError for codes of another shape."""
@@ -128,7 +135,7 @@ class Head:
                 f"{self.name} moves codes of {rows} rows or more of {wide} numbers, as FFHQ's, not {found}."
             )
         x = family.whitening.view(ws.float().cpu())
-        if family.kind == "cyclegan":
+        if family.kind != "stargan":
             return family.translators[way](x)
         star = family.translators["all"]
         before = family.exclusive(star.labels(x))
@@ -148,6 +155,7 @@ def save(family: Family, path: Path) -> None:
     facts = {
         "format": FORMAT, "kind": family.kind, "actions": list(family.actions.names), "ways": list(family.translators),
         "labels": list(family.labels), "groups": [list(group) for group in family.groups],
+        "regions": dict(family.regions),
     }  # fmt: skip
     with replacing(path) as part:
         save_file({k: v.contiguous() for k, v in tensors.items()}, part, metadata={"heads": json.dumps(facts)})
@@ -167,12 +175,9 @@ def load(path: Path) -> dict[str, Head]:
         labels, translators = facts["labels"], {}
         for way in facts["ways"]:
             stored = under(tensors, f"translators.{way}.")
-            width = len(stored["net.0.weight" if facts["kind"] == "cyclegan" else "inner.net.0.weight"])
-            made = (
-                Translator(len(actions), width=width)
-                if facts["kind"] == "cyclegan"
-                else StarTranslator(len(actions), len(labels), width)
-            )
+            star = facts["kind"] == "stargan"
+            width = len(stored["inner.net.0.weight" if star else "net.0.weight"])
+            made = StarTranslator(len(actions), len(labels), width) if star else Translator(len(actions), width=width)
             made.load_state_dict(stored)
             translators[way] = made.eval().requires_grad_(False)
     except (OSError, SafetensorError) as error:
@@ -180,7 +185,9 @@ def load(path: Path) -> dict[str, Head]:
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UsageError(f"{path} holds no heads: {error}") from None
     sha256 = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    family = Family(facts["kind"], whitening, actions, translators, labels, facts["groups"], sha256)
+    family = Family(
+        facts["kind"], whitening, actions, translators, labels, facts["groups"], sha256, facts.get("regions", {})
+    )
     return {name: Head(name, family) for name in family.names}
 
 

@@ -39,13 +39,13 @@ SEEN = Weights(pixel=1.0, perceptual=0.0, identity=0.0, scales=(1024, 256, 64)) 
 
 
 def gate(generator: Generator, base_ws: Tensor, ws: Tensor, base_deltas: Deltas | None = None,
-         deltas: Deltas | None = None) -> Tensor:  # fmt: skip
+         deltas: Deltas | None = None, door: Features | None = None) -> Tensor:  # fmt: skip
     """base_ws (1 or B, num_ws, w_dim), ws (B, num_ws, w_dim) -> (B, 1, h, w): 1 where a residual stays, 0 where not.
 
-    Weight offsets are given where an edit changes them, too.
+    Weight offsets, and feature edits of earlier stages, are given where an edit changes them, too.
     """
     with torch.no_grad():
-        codes = ((base_ws, base_deltas), (ws, deltas))
+        codes = ((base_ws, base_deltas, None), (ws, deltas, door))
         before, after = (generator.synthesis(*code, until=stage(generator, 16)) for code in codes)
         change = (after - before).abs().mean(1, keepdim=True) / before.abs().mean((1, 2, 3), keepdim=True)
         change = F.avg_pool2d(F.max_pool2d(change, 3, 1, 1), 3, 1, 1, count_include_pad=False)
@@ -53,14 +53,22 @@ def gate(generator: Generator, base_ws: Tensor, ws: Tensor, base_deltas: Deltas 
 
 
 def gated(generator: Generator, features: Features | None, ws: Tensor) -> Features | None:
-    """The feature edits as they apply at ws (1, num_ws, w_dim): unchanged at the code they were made for."""
-    return features and {name: _gated(generator, edit, ws) for name, edit in features.items()}
+    """The feature edits as they apply at ws (1, num_ws, w_dim): unchanged at the code they were made for.
+
+    A residual that was fit here fades, also where an edit of an earlier stage (`editing.spatial`) changes what is
+    below it; such an edit itself stays, whatever the code becomes.
+    """
+    own = stage(generator)
+    door = {name: edit for name, edit in (features or {}).items() if name != own}
+    return features and {
+        name: _gated(generator, edit, ws, door) if name == own else edit for name, edit in features.items()
+    }
 
 
-def _gated(generator: Generator, edit: FeatureEdit, ws: Tensor) -> FeatureEdit:
-    if edit.base_ws.shape == ws.shape and torch.equal(edit.base_ws.to(ws), ws):
+def _gated(generator: Generator, edit: FeatureEdit, ws: Tensor, door: Features) -> FeatureEdit:
+    if not door and edit.base_ws.shape == ws.shape and torch.equal(edit.base_ws.to(ws), ws):
         return edit
-    return dimmed(edit, gate(generator, edit.base_ws.to(ws), ws))
+    return dimmed(edit, gate(generator, edit.base_ws.to(ws), ws, door=door))
 
 
 def dimmed(edit: FeatureEdit, by: Tensor) -> FeatureEdit:

@@ -23,23 +23,41 @@ from editing.translation.networks import (
     RBDN,
     BicycleEncoder,
     BicycleGenerator,
+    LostGANDiscriminator,
+    LostGANGenerator,
     MultiScalePatchGAN,
     PatchGAN,
     PixelGAN,
     ResnetGenerator,
+    SetDiscriminator,
+    SetGenerator,
+    SPADEDiscriminator,
+    SPADEGenerator,
     StarGANDiscriminator,
     StarGANGenerator,
+    StyleEncoder,
     UnetGenerator,
+    spade,
 )
+from editing.translation.networks.lostgans_critic import FINAL
 from encoders.checkpoints import faults_of, fitting
 from stylegan2 import checkpoints
-from stylegan2.checkpoints import native, rosinality
+from stylegan2.checkpoints import layout, native, rosinality
 from stylegan2.checkpoints.sniff import sniff
 from stylegan2.errors import CheckpointError
 
 State = Mapping[str, Any]
 LARGEST = 1024  # channels of a first layer, parts of a chain: more is no network of this kind
-GENERATORS = (UnetGenerator, ResnetGenerator, BicycleGenerator, StarGANGenerator, RBDN)
+GENERATORS = (
+    UnetGenerator,
+    ResnetGenerator,
+    BicycleGenerator,
+    StarGANGenerator,
+    RBDN,
+    SPADEGenerator,
+    SetGenerator,
+    LostGANGenerator,
+)
 
 
 def load(path: Path | str) -> nn.Module:
@@ -87,7 +105,7 @@ def from_state(state: Any) -> nn.Module:
     """A state dict, of tensors or `StoredTensor`s that are read here -> its network, frozen."""
     if not isinstance(state, Mapping) or not state or not all(isinstance(name, str) for name in state):
         raise CheckpointError("holds no network of this kind: it is not a dictionary of tensors.")
-    state = rosinality.without_module_prefix(state)
+    state = completed(rosinality.without_module_prefix(state))
     for sign, describe in SIGNS.items():
         if sign in state:
             make = describe(state)
@@ -102,6 +120,21 @@ def from_state(state: Any) -> nn.Module:
             network.load_state_dict(fitting(shapes, kept, named(network)), strict=True, assign=True)
             return network.eval().requires_grad_(False)
     raise CheckpointError(f"holds no translation network that is known (its tensors begin with {min(state)[:60]!r}).")
+
+
+def completed(state: State) -> State:
+    """Files from before torch 1.1 hold what spectral norm made of a weight instead of its second vector."""
+    stems = [name.removesuffix("_orig") for name in state if name.endswith(".weight_orig")]
+    old = [stem for stem in stems if stem in state and f"{stem}_u" in state and f"{stem}_v" not in state]
+    found = {}
+    for stem in old:
+        names = (f"{stem}_orig", f"{stem}_u", stem)
+        weight_orig, weight_u, weight = layout.tensors(state, {name: name for name in names}).values()
+        try:
+            found[f"{stem}_v"] = spade.second_vector(weight_orig, weight_u, weight)
+        except (ValueError, RuntimeError, IndexError):
+            raise CheckpointError(f"is damaged: {stem!r} is no multiple of {names[0]!r}.") from None
+    return {name: value for name, value in state.items() if name not in old} | found if found else state
 
 
 # ---- which network, and how large
@@ -208,6 +241,64 @@ def _rbdn(state: State) -> Callable[[], nn.Module]:
     return lambda: RBDN(inputs, outputs, width, branches)
 
 
+def _spade(state: State) -> Callable[[], nn.Module]:
+    labels = shape(state, "head_0.norm_0.mlp_shared.0.weight")[1]
+    most = "up_4.conv_0.weight_orig" in state
+    width = shape(state, "conv_img.weight")[1] * (2 if most else 1)
+    upsampling = "most" if most else spade.upsampling_of(labels)
+    if len(getattr(state.get("fc.weight"), "shape", ())) != 2:
+        return lambda: SPADEGenerator(labels, width, upsampling)
+    cells, nz = rosinality.shape_of(state, "fc.weight", 2)
+    start = spade.start_of(cells // (16 * width))
+    if start is None or cells % (16 * width) or max(start) > LARGEST or not 0 < nz <= 16 * LARGEST:
+        raise CheckpointError(f"holds 'fc.weight' in the shape {(cells, nz)}, which no network of this kind has.")
+    return lambda: SPADEGenerator(labels, width, upsampling, nz, start)
+
+
+def _spade_discriminator(state: State) -> Callable[[], nn.Module]:
+    width, inputs = shape(state, "discriminator_0.model0.0.weight")[:2]
+    layers = _bounded(many(state, r"discriminator_0\.model(\d+)\.0\.0\.weight_orig") + 1, 2, 8)
+    scales = many(state, r"discriminator_(\d+)\.model0\.0\.weight")
+    return lambda: SPADEDiscriminator(inputs, width, layers, scales)
+
+
+def _style_encoder(state: State) -> Callable[[], nn.Module]:
+    width, nz = shape(state, "layer1.0.weight_orig")[0], shape(state, "fc_mu.weight", 2)[0]
+    return lambda: StyleEncoder(width, nz)
+
+
+def _set(state: State) -> Callable[[], nn.Module]:
+    width, inputs = shape(state, "encoder_img.1.weight")[:2]
+    outputs = shape(state, "decoder_img.7.weight")[0]
+    blocks = many(state, r"encoder_img\.(\d+)\.conv_block\.1\.weight")
+    return lambda: SetGenerator(inputs, outputs, blocks, width)
+
+
+def _set_discriminator(state: State) -> Callable[[], nn.Module]:
+    width, inputs = shape(state, "feature_img.0.module.weight_bar")[:2]
+    return lambda: SetDiscriminator(inputs, width)
+
+
+def _lostgans(state: State) -> Callable[[], nn.Module]:
+    blocks = _bounded(many(state, r"res(\d+)\.conv1\.weight_orig"), 3, 7)
+    first = shape(state, "res1.conv1.weight_orig")[1]
+    channels = (first, *(shape(state, f"res{i}.conv1.weight_orig")[0] for i in range(1, blocks + 1)))
+    classes, embedding = shape(state, "label_embedding.weight", 2)
+    z_dim, refine = shape(state, "fc.weight_orig", 2)[1], "alpha1" in state
+    mask_classes = shape(state, "alpha1", 3)[1] if refine else classes
+    if mask_classes < classes:
+        raise CheckpointError(f"holds masks of {mask_classes} classes for objects of {classes}.")
+    return lambda: LostGANGenerator(classes, channels, refine, mask_classes, z_dim, embedding)
+
+
+def _lostgans_discriminator(state: State) -> Callable[[], nn.Module]:
+    classes, width = shape(state, "obD.l_y.weight_orig", 2)[0], shape(state, "obD.block1.conv1.weight_orig")[0]
+    size = next((size for size, name in FINAL.items() if f"{name}.weight_orig" in state), None)
+    if size is None:
+        raise CheckpointError("holds LostGANs' discriminator of a size that is not known.")
+    return lambda: LostGANDiscriminator(classes, size, width)
+
+
 SIGNS: Mapping[str, Callable[[State], Callable[[], nn.Module]]] = {  # in turn: the first name that a file has
     "model.model.0.weight": _unet,
     "model.down.0.weight": _bicycle,
@@ -218,4 +309,11 @@ SIGNS: Mapping[str, Callable[[State], Callable[[], nn.Module]]] = {  # in turn: 
     "net.0.weight": _pixel,
     "main.0.weight": _star,
     "conv1.conv.weight": _rbdn,
+    "head_0.norm_0.mlp_gamma.weight": _spade,
+    "discriminator_0.model0.0.weight": _spade_discriminator,
+    "fc_mu.weight": _style_encoder,
+    "encoder_img.1.weight": _set,
+    "feature_img.0.module.weight_bar": _set_discriminator,
+    "mask_regress.fc.weight_orig": _lostgans,
+    "obD.l_y.weight_orig": _lostgans_discriminator,
 }

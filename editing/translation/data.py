@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from editing.faces import photo as photos
+from editing.judges.parsing.labels import PALETTE
 from stylegan2 import engine
 from stylegan2.errors import UsageError
 
@@ -44,6 +45,13 @@ class Shards:
     def __getitem__(self, index: int) -> np.ndarray:
         part = int(np.searchsorted(self.ends, index, side="right"))
         return np.asarray(self.parts[part][index - (self.ends[part - 1] if part else 0)])
+
+
+class Painted(Shards):
+    """Label maps as pictures, in the parser's palette."""
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return PALETTE[super().__getitem__(index)]
 
 
 def opened(file: Path) -> np.ndarray:
@@ -110,7 +118,8 @@ def paired(first: Path, second: Path | None = None) -> Source:
         if (first / "facts.json").exists():
             if facts(first).get("kind") == "judged":
                 raise UsageError(f"{first} holds two sets without pairs, which are for cyclegan.")
-            return Source(Shards(first, "a"), Shards(first, "b"), paired=True)
+            shards = Painted if facts(first).get("kind") == "parsed" else Shards
+            return Source(shards(first, "a"), Shards(first, "b"), paired=True)
         return Source(Files(first, 0), Files(first, 1), paired=True)
     a, b = Files(first), Files(second)
     if len(a) != len(b):

@@ -5,6 +5,7 @@
     python -m editing.translate pairs ages/     --kind judged --judge age --low 28 --high 48 --count 1000
     python -m editing.translate pairs faces/    --kind labelled --label young=age<32 --label smiling=smile>0.3
     python -m editing.translate pairs hair/     --kind varied --how sketch --each 4
+    python -m editing.translate pairs maps/     --kind parsed --count 2000 --size 256
 
 A picture is its seed: a folder is described by `facts.json`, its shards by their first seed, and a killed run goes on
 at the next shard.  Arrays of a shard: `a` and `b` (N, S, S, 3) uint8 (b of `varied`: (N, each, S, S, 3)), `labels`
@@ -13,7 +14,8 @@ at the next shard.  Arrays of a shard: `a` and `b` (N, S, S, 3) uint8 (b of `var
 - degraded: a is b with something taken away (see `degrade`).   - edited: b is a with edits of the catalogue.
 - judged: a and b are different people, a judged below `low`, b above `high`.   - labelled: a with 0 or 1 a label; faces
   too near a threshold are left out.   - varied: a is degraded, the pictures of b share its coarse rows (style mixing,
-  arXiv 1812.04948, section 3.1), so that one a has several right answers.
+  arXiv 1812.04948, section 3.1), so that one a has several right answers.   - parsed: a (N, S, S) is the face parser's
+map of b, uint8 indices into `editing.judges.parsing.CLASSES`.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from editing.directions import catalogue
@@ -37,7 +40,7 @@ from stylegan2.errors import UsageError
 from stylegan2.files import replacing
 from stylegan2.generator import Generator
 
-KINDS = ("degraded", "edited", "judged", "labelled", "varied")
+KINDS = ("degraded", "edited", "judged", "labelled", "varied", "parsed")
 SHARD = 100
 MARGIN = 0.25  # population standard deviations around a label's threshold in which a face is neither
 SHARED_ROWS = 5  # of `varied`: pose, shape and mouth come from the first code, hair, skin and light from others
@@ -175,12 +178,22 @@ def varied(generator: Generator, order: Order, seeds: range) -> Samples:
         yield {"a": a, "b": np.stack(pictures), "ws": half(torch.cat(codes))}
 
 
+def parsed(generator: Generator, order: Order, seeds: range) -> Samples:
+    from editing.judges.parsing import parse
+
+    for _, w, picture in engine.faces(generator, seeds, order.psi):
+        small = engine.to_uint8(engine.area_resize(engine.to_float(picture), order.size))[0]
+        labels = Image.fromarray(parse(picture)).resize((order.size, order.size), Image.Resampling.NEAREST)
+        yield {"a": np.asarray(labels), "b": small, "w": half(w)}
+
+
 MAKERS: Mapping[str, Callable[[Generator, Order, range], Samples]] = {
     "degraded": degraded,
     "edited": edited,
     "judged": judged,
     "labelled": labelled,
     "varied": varied,
+    "parsed": parsed,
 }
 
 

@@ -18,19 +18,14 @@ import torch
 from PIL import Image
 
 from editing.judges.judge import locate
-from editing.judges.parsing.labels import CLASSES, INNER, from_landmarks, intersection_over_union
+from editing.judges.parsing.labels import CLASSES, INNER, PALETTE, from_landmarks, intersection_over_union
 from editing.judges.parsing.network import SIZE, load, parse
 from stylegan2.allocator import tune_allocator
-
-COLOURS = np.array(
-    [(60, 60, 60), (230, 190, 160), (120, 70, 20), (0, 120, 255), (255, 160, 60), (220, 0, 60), (255, 255, 255),
-     (255, 80, 140), (150, 60, 200), (0, 200, 120), (180, 120, 80), (40, 140, 40), (0, 255, 255)], dtype=np.uint8
-)  # fmt: skip
 
 
 def painted(picture: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Picture and labels (256, 256) -> the picture over its classes' colours, one above the other (512, 256, 3)."""
-    return np.vstack([picture, picture // 3 + COLOURS[labels] // 3 * 2])
+    return np.vstack([picture, picture // 3 + PALETTE[labels] // 3 * 2])
 
 
 def main() -> None:

@@ -15,6 +15,10 @@ CLASSES = (
     "background", "skin", "brows", "eyes", "nose", "upper_lip", "mouth", "lower_lip",
     "hair", "ears", "neck", "clothes", "glasses",
 )  # fmt: skip
+PALETTE = np.array(  # RGB that label maps are drawn with, and read from
+    [(60, 60, 60), (230, 190, 160), (120, 70, 20), (0, 120, 255), (255, 160, 60), (220, 0, 60), (255, 255, 255),
+     (255, 80, 140), (150, 60, 200), (0, 200, 120), (180, 120, 80), (40, 140, 40), (0, 255, 255)], dtype=np.uint8
+)  # fmt: skip
 INNER = ("brows", "eyes", "nose", "upper_lip", "mouth", "lower_lip")
 UNKNOWN = 255
 BROW_ABOVE, BROW_BELOW = 0.05, 0.07  # eye distances: a brow's points run along its middle

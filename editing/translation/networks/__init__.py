@@ -4,9 +4,13 @@ Pictures are (B, 3, H, W), RGB in [-1, 1] (RBDN: see there); outputs have the ra
 """
 
 from editing.translation.networks.bicyclegan import BicycleEncoder, BicycleGenerator
+from editing.translation.networks.instagan import SetDiscriminator, SetGenerator
+from editing.translation.networks.lostgans import LostGANGenerator
+from editing.translation.networks.lostgans_critic import LostGANDiscriminator
 from editing.translation.networks.patchgan import MultiScalePatchGAN, PatchGAN, PixelGAN
 from editing.translation.networks.rbdn import RBDN
 from editing.translation.networks.resnet import ResnetGenerator
+from editing.translation.networks.spade import SPADEDiscriminator, SPADEGenerator, StyleEncoder
 from editing.translation.networks.stargan import StarGANDiscriminator, StarGANGenerator
 from editing.translation.networks.unet import UnetGenerator
 
@@ -14,11 +18,18 @@ __all__ = [
     "RBDN",
     "BicycleEncoder",
     "BicycleGenerator",
+    "LostGANDiscriminator",
+    "LostGANGenerator",
     "MultiScalePatchGAN",
     "PatchGAN",
     "PixelGAN",
     "ResnetGenerator",
+    "SPADEDiscriminator",
+    "SPADEGenerator",
+    "SetDiscriminator",
+    "SetGenerator",
     "StarGANDiscriminator",
     "StarGANGenerator",
+    "StyleEncoder",
     "UnetGenerator",
 ]

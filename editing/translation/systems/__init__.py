@@ -10,7 +10,10 @@ from collections.abc import Mapping
 
 from editing.translation.systems.base import Settings as Settings
 from editing.translation.systems.base import System as System
+from editing.translation.systems.instagan import InstaGAN
+from editing.translation.systems.lostgans import LostGAN
 from editing.translation.systems.pictures import BicycleGAN, CycleGAN, Pix2Pix, Regression, StarGAN
+from editing.translation.systems.spade import Spade, SpadePlain
 
 SYSTEMS: Mapping[str, type[System]] = {
     "rbdn": Regression,
@@ -18,4 +21,8 @@ SYSTEMS: Mapping[str, type[System]] = {
     "cyclegan": CycleGAN,
     "bicyclegan": BicycleGAN,
     "stargan": StarGAN,
+    "instagan": InstaGAN,
+    "spade": Spade,
+    "spade-plain": SpadePlain,
+    "lostgans": LostGAN,
 }

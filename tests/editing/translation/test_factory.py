@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from editing.judges import population
+from editing.judges.parsing import parse
+from editing.judges.parsing.labels import PALETTE
 from editing.translation import data, factory
 from editing.translation.degrade import WAYS
 from editing.translation.factory import Order
@@ -163,3 +165,13 @@ def test_edited_pairs_are_the_edit(weights):
     spread = population.load()["smile"][1]
     assert after.values["smile"] < before.values["smile"] - spread
     assert distance(before.descriptor, after.descriptor) < 0.45
+
+
+def test_parsed_pictures_come_with_their_maps(mobile, tmp_path):
+    list(factory.write(mobile, tmp_path / "maps", Order("parsed", size=128), 2, 7))
+    labels, pictures = data.Shards(tmp_path / "maps", "a"), data.Shards(tmp_path / "maps", "b")
+    assert labels[0].shape == (128, 128) and labels[0].dtype == np.uint8 and pictures[0].shape == (128, 128, 3)
+    whole = next(engine.faces(mobile, [8], 0.7))[2]
+    assert np.array_equal(labels[1], parse(whole)[1::2, 1::2])
+    source = data.paired(tmp_path / "maps")  # pix2pix's labels to photo
+    assert np.array_equal(source.a[1], PALETTE[labels[1]]) and np.array_equal(source.b[1], pictures[1])

@@ -14,6 +14,8 @@ from editing.translation.losses import Pool, adversarial, gradient_penalty, init
 from editing.translation.networks import PatchGAN, UnetGenerator
 from editing.translation.networks.norms import own_statistics
 from editing.translation.systems import SYSTEMS, Settings
+from editing.translation.systems.lostgans import LostGAN
+from editing.translation.systems.spade import SpadePlain
 from stylegan2.errors import UsageError
 
 
@@ -83,14 +85,45 @@ def labelled(tmp_path):
     return data.labelled(tmp_path / "faces", tmp_path / "labels.csv")
 
 
+@pytest.fixture(autouse=True)
+def no_weights_are_needed(monkeypatch):
+    monkeypatch.setattr(SpadePlain, "perceptual", 0.0)
+    monkeypatch.setattr(LostGAN, "perceptual", 0.0)
+
+
+def label_maps(folder, count=8, size=48):
+    """Maps of two classes, left and right."""
+    folder.mkdir()
+    for index in range(count):
+        pixels = np.zeros((size, size), np.uint8)
+        pixels[:, 10 + index :] = 1
+        Image.fromarray(pixels).save(folder / f"{index:02d}.png")
+    return folder
+
+
+def layout_table(folder):
+    """Two objects in every picture of a folder."""
+    entries = [{"class": "sky", "box": [0, 0, 1, 0.4]}, {"class": "sea", "box": [0.2, 0.5, 0.6, 0.5]}]
+    content = {"classes": ["sky", "sea"], "pictures": {path.name: entries for path in sorted(folder.glob("*.png"))}}
+    (folder / "layouts.json").write_text(json.dumps(content))
+    return folder / "layouts.json"
+
+
 def source_of(name, folders, labelled):
+    if SYSTEMS[name].data == "layouts":
+        return SYSTEMS[name].source(folders[0], labels=layout_table(folders[0]))
+    if SYSTEMS[name].data == "maps":
+        return SYSTEMS[name].source(label_maps(folders[0].parent / "maps"), folders[1])
+    for folder in folders if SYSTEMS[name].data == "instances" else ():
+        for path in sorted(folder.glob("[0-9]*.png")):
+            Image.new("L", (24, 30), 255).crop((-9, -9, 39, 39)).save(path.with_name(f"{path.stem}.mask0.png"))
     return labelled if SYSTEMS[name].data == "labelled" else SYSTEMS[name].source(*folders)
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_every_system_trains_goes_on_and_draws(tmp_path, name, folders, labelled):
     source, out = source_of(name, folders, labelled), tmp_path / "run"
-    size = 128 if name == "bicyclegan" else 32
+    size = {"bicyclegan": 128, "spade": 64, "spade-plain": 64, "lostgans": 64}.get(name, 32)
     settings = Settings(size, 24, 4 if name == "bicyclegan" else 2, 0.0, 4, 3)
     said = []
     stopped = fit.fit(name, source, out, settings, until=0.0, report=lambda *row: said.append(row))  # one step
@@ -185,6 +218,8 @@ def test_a_run_in_pieces_still_trains_stargans_generator(tmp_path, labelled):
         ("rbdn", Settings(100), "a multiple of 16"),
         ("cyclegan", Settings(16), "from 32"),
         ("stargan", Settings(66), "a multiple of 32"),
+        ("spade", Settings(32), "from 64"),
+        ("lostgans", Settings(100), "at 64, 128, 256 pixels, not 100"),
     ],
 )
 def test_sizes_that_cannot_work_are_refused_and_leave_nothing(tmp_path, folders, labelled, name, settings, words):

@@ -1,0 +1,288 @@
+"""Edits that say where: labels painted into a map of a face's parts (SPADE), and parts moved by boxes (LostGANs).
+
+    paint_step(labels)                                 # (S, S) uint8 over the crop, NOTHING where nothing is painted
+    boxes_step({"mouth": (0.40, 0.72, 0.20, 0.07)})    # x, y, width, height in parts of the crop
+    moves_step({"mouth": (0.0, 0.05, 1.0)})            # right, down, scale: the same for every face
+
+Both change one map: what the parser says of the face as it was inverted (after drags), step by step; then the features
+of STAGE follow it (`editing.heads.maps`).  Parts that moved take theirs along, there and in the next stage, whose cells
+are half as large, by whole cells: between two cells, features of an eye are no eye.  Edits of the latents come on top,
+as they do on a photo.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, UnidentifiedImageError
+from scipy import ndimage
+from torch import Tensor
+
+from editing.heads import layouts, maps, repaint
+from editing.heads.maps import CELLS, SIDE, Carried
+from editing.inversion.residual import render
+from editing.judges import parsing
+from editing.judges.parsing.labels import CLASSES, PALETTE
+from editing.types import Inversion, Step
+from stylegan2.engine import to_uint8
+from stylegan2.errors import PhotoError, UsageError
+from stylegan2.generator import FeatureEdit, Generator
+from stylegan2.preview import STAGE
+
+OPS = ("paint", "boxes")
+FINER = "b64"  # the stage after STAGE
+NOTHING = 255  # in a painted map: what is there stays
+FAR = 60  # of 441: a colour that is farther from the palette's was not painted with it
+ALONG, FRINGE = 5, 2  # pixels of a map: how much around it a small part takes along, and a large one
+SOFT = 1.6  # of a cell's share from which on it is all the part's: 1 / SOFT
+STAYED = 0.004  # of the picture: boxes that moved by less did not move
+
+
+# ---- steps
+
+
+def paint_step(labels: np.ndarray, face: int = 0) -> Step:
+    """(S, S) uint8 of indices into CLASSES and NOTHING, over the aligned crop -> a step of a recipe."""
+    small = nearest(labels)
+    stream = io.BytesIO()
+    Image.fromarray(small).save(stream, "PNG", optimize=True)
+    return Step(op="paint", parameters={"labels": base64.b64encode(stream.getvalue()).decode()}, face=face)
+
+
+def boxes_step(boxes: layouts.Layout, face: int = 0) -> Step:
+    """Parts (`repaint.PARTS`, left_ and right_ of those that there are two of) and where they shall be."""
+    return Step(op="boxes", parameters={"boxes": checked_boxes(boxes)}, face=face)
+
+
+def checked_boxes(boxes: Any) -> dict[str, list[float]]:
+    """UsageError if these are no boxes of parts."""
+    if not isinstance(boxes, Mapping) or not boxes:
+        raise UsageError('Boxes are parts and their places: {"mouth": [0.4, 0.72, 0.2, 0.07]}')
+    for part in boxes:
+        repaint.of(np.zeros((1, 1), np.uint8), str(part))
+    return {str(part): list(repaint.checked_box(box)) for part, box in boxes.items()}
+
+
+def moves_step(moves: Mapping[str, Sequence[float]], face: int = 0) -> Step:
+    """Parts, and how far right and down they shall go, in parts of the crop's width, and perhaps how much larger."""
+    return Step(op="boxes", parameters={"moves": checked_moves(moves)}, face=face)
+
+
+def checked_moves(moves: Any) -> dict[str, list[float]]:
+    """UsageError if these are no moves of parts."""
+    found = {}
+    for part, move in moves.items() if isinstance(moves, Mapping) else ():
+        repaint.of(np.zeros((1, 1), np.uint8), str(part))
+        try:
+            values = [float(value) for value in move]
+        except (TypeError, ValueError):
+            values = []
+        if len(values) not in (2, 3) or not all(abs(v) <= 1 for v in values[:2]) or not 0.2 <= [*values, 1.0][2] <= 5:
+            raise UsageError(
+                f"{part} moves by two numbers, right and down, of at most 1, and perhaps a scale of 0.2 to 5."
+            )
+        found[str(part)] = values
+    if not found:
+        raise UsageError('Moves are parts and how far they go: {"mouth": [0, 0.05]}')
+    return found
+
+
+def checked(step: Step) -> np.ndarray | dict[str, list[float]]:
+    """A paint step's labels (SIDE, SIDE), or a boxes step's boxes.  UsageError if the step is none."""
+    if step.region is not None:
+        raise UsageError("Painted labels and moved boxes say themselves where they are: they take no region.")
+    if step.op == "boxes" and "moves" in step.parameters:
+        return checked_moves(step.parameters["moves"])
+    if step.op == "boxes":
+        return checked_boxes(step.parameters.get("boxes"))
+    try:
+        data = base64.b64decode(str(step.parameters.get("labels", "")), validate=True)
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            if image.size != (SIDE, SIDE) or image.mode != "L":
+                raise UsageError(f"A step's painted labels are a gray PNG of {SIDE} pixels.")
+            labels = np.asarray(image)
+    except (ValueError, OSError, SyntaxError):
+        raise UsageError("The painted labels of this recipe cannot be read.") from None
+    if not np.isin(labels, [*range(len(CLASSES)), NOTHING]).all():
+        raise UsageError(f"Painted labels are numbers from 0 to {len(CLASSES) - 1}, or {NOTHING}.")
+    return labels
+
+
+# ---- applying them
+
+
+def placed(
+    generator: Generator, inversion: Inversion, steps: Sequence[Step], memo: dict[str, Tensor], key: str
+) -> Inversion:
+    """The inversion with features that follow the steps' map; what they are is kept in `memo` under `key`."""
+    if key not in memo:
+        for stage, edit in made(generator, inversion, steps).items():
+            memo[f"{key} {stage}"], memo[f"{key} {stage} mask"] = edit.residual, edit.mask
+        memo[key] = torch.zeros(0)
+    found = {
+        stage: FeatureEdit(memo[f"{key} {stage}"], memo[f"{key} {stage} mask"], inversion.ws)
+        for stage in (STAGE, FINER)
+        if f"{key} {stage}" in memo
+    }
+    return replace(inversion, features={**(inversion.features or {}), **found})
+
+
+@torch.no_grad()
+def made(generator: Generator, inversion: Inversion, steps: Sequence[Step]) -> dict[str, FeatureEdit]:
+    """What the steps ask of a face's features: of STAGE, and where parts move, of FINER."""
+    before = map_of(generator, inversion)
+    wanted, moves = followed(before, steps)
+    x, ws = features(generator, inversion), inversion.ws
+    came = carried(x, before, wanted, moves) if moves else None
+    found = {STAGE: maps.shipped().edit(x, tensor(before), tensor(wanted), ws, came)}
+    if moves:
+        finer = generator.synthesis(ws, inversion.deltas, until=FINER)
+        came = carried(finer, before, wanted, moves)
+        found[FINER] = FeatureEdit(
+            came.x - generator.synthesis(ws, inversion.deltas, found, until=FINER), came.mask, ws
+        )
+    return found
+
+
+def map_of(generator: Generator, inversion: Inversion) -> np.ndarray:
+    """What the parser says of the face that an inversion draws: (SIDE, SIDE) uint8."""
+    return small_map(parsing.parse(to_uint8(render(generator, inversion))[0]))
+
+
+def small_map(labels: np.ndarray) -> np.ndarray:
+    """The parser's labels (256, 256) -> a map (SIDE, SIDE) uint8."""
+    return maps.shrunk(labels)[0].numpy().astype(np.uint8)
+
+
+def nearest(labels: np.ndarray) -> np.ndarray:
+    """Labels (S, S) -> (SIDE, SIDE), the nearest pixel."""
+    at = ((np.arange(SIDE) + 0.5) * labels.shape[0] / SIDE).astype(int)
+    return labels[at][:, at].copy()
+
+
+def tensor(labels: np.ndarray) -> Tensor:
+    return torch.from_numpy(labels[None].astype(np.int64))
+
+
+def features(generator: Generator, inversion: Inversion) -> Tensor:
+    """The generator's features of STAGE (1, C, CELLS, CELLS).  UsageError if heads were not made for them."""
+    channels = len(maps.shipped().painter.scale)
+    x = generator.synthesis(inversion.ws, inversion.deltas, until=STAGE)
+    if x.shape[1:] != (channels, CELLS, CELLS):
+        raise UsageError("Painting and moving parts need the default generator: this one has other features.")
+    return x
+
+
+def followed(labels: np.ndarray, steps: Sequence[Step]) -> tuple[np.ndarray, dict[str, list[float]]]:
+    """A map after the steps, and the parts that were moved, with the boxes they went to."""
+    moves: dict[str, list[float]] = {}
+    for step in steps:
+        found = checked(step)
+        if step.op == "paint":
+            labels = np.where(found == NOTHING, labels, found).astype(np.uint8)
+            continue
+        for part, to in found.items():
+            box = repaint.box_of(repaint.of(labels, part))
+            if box is not None and "moves" in step.parameters:
+                to = list(repaint.checked_box(repaint.shifted(box, *to)))
+            if box is None or np.abs(np.subtract(box, to)).max() > STAYED:
+                labels, moves[part] = repaint.moved(labels, part, to), to
+    return labels, moves
+
+
+def carried(x: Tensor, before: np.ndarray, wanted: np.ndarray, moves: Mapping[str, Sequence[float]]) -> Carried:
+    """Features (1, C, S, S) of a face, each part's at the box it went to, and where that is (1, 1, S, S)."""
+    size = x.shape[-1]
+    came, at = x.clone(), torch.zeros(1, 1, size, size).to(x)
+    centres = (torch.arange(size) + 0.5) / size
+    for part, to in moves.items():
+        inside = repaint.of(before, part)
+        box, large = repaint.box_of(inside), part in repaint.BENEATH
+        near = ndimage.binary_dilation(inside, iterations=FRINGE if large else ALONG)
+        moved = repaint.carried(np.zeros_like(before), near, box, to) >= 0
+        moved &= ~np.isin(wanted, [label for label in repaint.indices(repaint.OVER) if label not in before[inside]])
+        columns = ((centres - to[0]) * box[2] / to[2] + box[0]).mul(size).floor().long().clamp(0, size - 1)
+        rows = ((centres - to[1]) * box[3] / to[3] + box[1]).mul(size).floor().long().clamp(0, size - 1)
+        share = F.interpolate(torch.from_numpy(moved[None, None].astype(np.float32)), (size, size), mode="area")
+        share = (SOFT * share).clamp(max=1).to(x)
+        came, at = torch.lerp(came, x[:, :, rows][..., columns], share), torch.maximum(at, share)
+    return Carried(came, at)
+
+
+# ---- files
+
+
+def read_map(path: Path) -> np.ndarray:
+    """A picture in the palette's colours, or of the classes' numbers in gray -> labels (H, W) uint8; NOTHING where it
+    is transparent, or 255 in gray.  PhotoError if it is no picture, UsageError if it is no map."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+            if image.mode in ("L", "I", "I;16"):
+                labels = np.asarray(image).astype(np.int64)
+                if not np.isin(labels, [*range(len(CLASSES)), NOTHING]).all():
+                    raise UsageError(f"{path} is a gray picture, but its numbers are not those of parts: 0 to "
+                                     f"{len(CLASSES) - 1}, and {NOTHING} for nothing.")  # fmt: skip
+                return labels.astype(np.uint8)
+            colours = np.asarray(image.convert("RGBA"))
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError):
+        raise PhotoError(f"{path} is not a picture that can be read.") from None
+    return labels_of(colours, path)
+
+
+def labels_of(colours: np.ndarray, path: Path | str = "This picture") -> np.ndarray:
+    """RGBA (H, W, 4) uint8 in the palette's colours -> labels (H, W) uint8.  UsageError for other pictures."""
+    flat, places = np.unique(colours.reshape(-1, 4), axis=0, return_inverse=True)
+    off = np.linalg.norm(flat[:, None, :3].astype(np.float32) - PALETTE[None].astype(np.float32), axis=2)
+    nearest, seen = off.argmin(1).astype(np.uint8), flat[:, 3] >= 128
+    nearest[~seen] = NOTHING
+    wrong = ((off.min(1) > FAR) & seen)[places]
+    if wrong.mean() > 0.1:
+        raise UsageError(f"{path} is no map of a face's parts: make one with python -m editing.translate parse.")
+    return nearest[places].reshape(colours.shape[:2])
+
+
+def write_map(labels: np.ndarray, path: Path) -> None:
+    """Labels (H, W) uint8 -> a PNG in the palette's colours, whose indices are the labels; NOTHING is transparent."""
+    from editing.faces.saving import write_atomically
+
+    image = Image.fromarray(labels).convert("P")
+    image.putpalette([*PALETTE.ravel().tolist(), *[0] * (768 - PALETTE.size)])
+    stream = io.BytesIO()
+    image.save(stream, "PNG", optimize=True, **({"transparency": NOTHING} if (labels == NOTHING).any() else {}))
+    write_atomically(path, stream.getvalue())
+
+
+def read_layout(path: Path) -> dict[str, list[float]]:
+    """A JSON file of boxes, {"boxes": {"mouth": [x, y, width, height], ...}}.  UsageError in one sentence otherwise."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path} is no layout: {str(error).splitlines()[0]}") from None
+    return checked_boxes(found.get("boxes", found) if isinstance(found, Mapping) else None)
+
+
+def write_layout(labels: np.ndarray, path: Path) -> None:
+    """The boxes of a map's objects, as `read_layout` reads them."""
+    from editing.faces.saving import write_atomically
+
+    boxes = {name: [round(float(value), 4) for value in box] for name, box in layouts.boxes_of(labels).items()}
+    write_atomically(path, (json.dumps({"boxes": boxes}, indent=1) + "\n").encode())
+
+
+def move_of(text: str) -> tuple[str, list[float]]:
+    """'mouth=0,0.05' or 'eyes=0,-0.03,1.1' -> a part, and its move.  UsageError if it is neither."""
+    part, _, numbers = text.partition("=")
+    try:
+        return part.strip(), [float(value) for value in numbers.split(",")]
+    except ValueError:
+        raise UsageError(f"{text!r} is not PART=RIGHT,DOWN or PART=RIGHT,DOWN,SCALE, as in mouth=0,0.05.") from None
