@@ -5,7 +5,7 @@
     python -m bench.places spade photos/aligned
     python -m bench.places lostgans held/ --count 40
     python -m bench.places instagan held/ --count 60
-    python -m bench.places group group.jpg             # memory and order, photos with many faces
+    python -m bench.places group --count 8              # memory and order
 
 spade: faces from maps of faces, in two styles; intersection over union of the parser's map of the result with the map
 that was asked for, by class over all faces, and its mean over classes; perceptual distance (EfficientNet-Lite0's
@@ -156,7 +156,9 @@ def lostgans(bench: Bench, folder: Path, count: int, path: Path | None) -> None:
             angle, length = rng.integers(8) * np.pi / 4, rng.uniform(0.04, 0.08)
             move = length * np.array([np.cos(angle), np.sin(angle)])
             step = spatial.moves_step({part: (*move, 1.0)})
-            drawn = bench.drawn(spatial.placed(bench.generator, inversion, [step], {}, "here"))
+            drawn = bench.drawn(
+                spatial.placed(bench.generator, inversion, spatial.planned(bench.generator, inversion, [step]))
+            )
             after = parse(drawn)
             now, to = repaint.of(after, part), repaint.shifted(box, *move)
             went = (middle(now) - middle(inside)) @ move / length**2 if now.any() else 0.0
@@ -190,7 +192,8 @@ def instagan(bench: Bench, folder: Path, count: int, path: Path | None) -> None:
     from editing.types import Recipe, latent_step
 
     table, editor, rows = sampling.load(folder), Editor(bench.generator), []
-    for (a, b), (pair, region) in fit.INSTANCES.items():
+    for (a, b), (pair, regions) in fit.INSTANCES.items():
+        region = regions[0].partition("+")[0].partition("~")[0]
         for here, sign, way in ((pair.a, 1, f"{a}2{b}"), (pair.b, -1, f"{b}2{a}")):
             places = np.flatnonzero(here.holds(table["scores"]))[:count]
             crossed, outside, area, row = [], [], [], []
@@ -204,42 +207,59 @@ def instagan(bench: Bench, folder: Path, count: int, path: Path | None) -> None:
                 value = scores.values[pair.judge] if scores else np.nan
                 crossed.append(sign * (value - pair.threshold) > 0)
                 off = np.abs(before.astype(int) - after.astype(int)).mean(2)
+                own = np.max([0 * off, *drawing.inside], 0) > 0
+                for edit in (drawing.stack[0].inversion.features or {}).values():
+                    own |= np.kron(
+                        edit.mask[0, 0].numpy() > 0, np.ones([off.shape[0] // edit.mask.shape[-1]] * 2, bool)
+                    )
                 masks = np.isin(np.stack([parse(before), parse(after)]), repaint.indices((region,))).any(0)
                 large = np.kron(masks, np.ones((4, 4), bool))
-                outside.append(off[~large].mean())
+                outside.append([off[~large].mean(), off[~own].mean()])
                 area.append([np.mean(parse(p) == CLASSES.index(region)) for p in (before, after)])
                 row += [before, after]
             share, areas = np.mean(crossed), " -> ".join(f"{value:.1%}" for value in np.mean(area, 0))
-            print(f"instagan:{way}: {share:.0%} of {len(places)} crossed; {region} {areas} of the picture; "
-                  f"outside the masks {np.mean(outside):.2f}/255", flush=True)  # fmt: skip
+            parsed, own = np.mean(outside, 0)
+            print(f"instagan:{way}: {share:.0%} of {len(places)} crossed; {region} {areas} of the picture; outside the "
+                  f"parser's masks {parsed:.2f}/255, outside the head's own {own:.2f}/255", flush=True)  # fmt: skip
             rows.append(row[:8])
     sheet(rows, path)
 
 
-def group(bench: Bench, photo: Path) -> None:
-    """Peak memory and seconds for two faces and for all; and the same pixels whatever the order."""
+def group(bench: Bench, count: int, path: Path | None) -> None:
+    """Peak memory for two and for all of a photo's generated faces, and the same pixels in any order."""
     from editing import instances
     from editing.faces import detect
     from editing.faces import photo as photos
     from editing.session import Editor
 
-    editor, picture = Editor(bench.generator), photos.load(photo)
-    count = len(detect.find_faces(picture.rgb))
-    results = {}
-    for name, chosen in (("two", [0, 1]), ("all", list(range(count))), ("back", list(range(count))[::-1])):
+    side, canvas = 480, np.full((960, 1920, 3), 128, np.uint8)
+    for number in range(min(count, 8)):
+        face = next(engine.faces(bench.generator, [number + 10]))[2]
+        small = np.asarray(Image.fromarray(face).resize((side, side), Image.Resampling.LANCZOS))
+        row, column = divmod(number, 4)
+        canvas[row * side : (row + 1) * side, column * side : (column + 1) * side] = small
+    editor, picture = Editor(bench.generator), photos.from_rgb(canvas)
+    found = len(detect.find_faces(picture.rgb))
+    results = []
+    for chosen in ([0, 1], list(range(found)), list(range(found))[::-1]):
         result, _ = instances.translated(
             editor, picture, {"instagan:bare2glasses": 1.0}, faces=chosen, method="encoder"
         )
-        results[name] = result.samples
+        results.append(result.samples)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(f"{name}: {len(chosen)} faces, peak so far {peak:.0f} MB")
-    print("order is of no account:", bool((results["all"] == results["back"]).all()))
+        print(f"{len(chosen)} of {found} faces: peak so far {peak:.0f} MB", flush=True)
+    same = bool((results[1] == results[2]).all())
+    print(
+        f"the same pixels in either order: {same}; {(results[1] != canvas).any(-1).mean():.1%} of the samples changed"
+    )
+    if path:
+        Image.fromarray(np.vstack([canvas, results[1]])).save(path)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("head", choices=("spade", "lostgans", "instagan", "group"))
-    parser.add_argument("faces", type=Path, help="a folder of samples or of aligned photos; group: a photo")
+    parser.add_argument("faces", type=Path, nargs="?", help="a folder of samples or of aligned photos; group: none")
     parser.add_argument("--count", type=int, default=40)
     parser.add_argument("--passes", type=int, default=composing.PASSES)
     parser.add_argument("--sheet", type=Path, help="write a contact sheet here")
@@ -253,7 +273,7 @@ def main() -> None:
     elif options.head == "instagan":
         instagan(bench, options.faces, options.count, options.sheet)
     else:
-        group(bench, options.faces)
+        group(bench, options.count, options.sheet)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
 After `make demo` and `python -m hyperstyle.domain --style drawing --out drawing.safetensors`.
 
 Only generated faces are shown, and NASA's public-domain portrait of Eileen Collins with smile and pose.
-Writes docs/gallery/{faces,inversion,encoder,demo,catalogue,regions,mixing,pictures,many}.webp and a sheet for every
-edit into docs/gallery/edits/, each below 300 KB.  With names of these after the files, only those are made.
+Writes docs/gallery/{faces,inversion,encoder,demo,catalogue,regions,mixing,pictures,many,moved,maps,instances}.webp and
+a sheet for every edit into docs/gallery/edits/, each below 300 KB.  With names of these after the files, only those are
+made.
 """
 
 from __future__ import annotations
@@ -209,6 +210,53 @@ def pictures(generator, seeds=(5, 19, 12, 33), size=176) -> None:
     write(many, "many.webp")
 
 
+MOVES = (({"mouth": (0.0, 0.05)}, "mouth down 5%"), ({"eyes": (0.0, 0.03)}, "eyes down 3%"),
+         ({"eyes": (0.0, 0.0, 1.3)}, "eyes x 1.3"), ({"nose": (0.0, 0.0, 0.8)}, "nose x 0.8"),
+         ({"hair": (0.0, -0.06)}, "hair up 6%"))  # fmt: skip
+
+
+def places(generator, catalogue, seeds=(5, 19, 12, 33), size=176) -> None:
+    """Parts that are moved and painted, faces from maps, and instances that are translated."""
+    from editing import spatial
+    from editing.heads import composing, fit
+    from editing.judges.parsing.labels import PALETTE
+    from editing.session import synthesise, to_rgb
+
+    editor = Editor(generator, catalogue=catalogue)
+
+    def small(picture):
+        how = Image.Resampling.BOX if picture.shape[0] > size else Image.Resampling.NEAREST
+        return np.asarray(Image.fromarray(picture).resize((size, size), how))
+
+    def start(seed):
+        ws = engine.broadcast(generator, engine.latents(generator, [seed], 0.7)).clone()
+        editor.set_inversion(Inversion(ws=ws, family=generator.family))
+        return small(to_rgb(editor.reconstruction()))
+
+    moved, drawn, translated = [], [], []
+    for seed in seeds:
+        row = [start(seed)]
+        for move, text in MOVES:
+            recipe = Recipe(steps=(spatial.moves_step(move),))
+            row.append(labelled(small(to_rgb(editor.render(recipe))), text))
+        moved.append(row)
+        wanted = spatial.map_of(generator, editor.inversion())
+        row = [small(PALETTE[wanted])]
+        for number in range(1, 6):
+            found = composing.composed(generator, wanted, composing.style(generator, 100 * seed + number))
+            row.append(small(to_rgb(synthesise(generator, found))))
+        drawn.append(row)
+        row = [small(to_rgb(editor.reconstruction()))]
+        for a, b in fit.INSTANCES:
+            for name in (f"{a}2{b}", f"{b}2{a}"):
+                recipe = Recipe(steps=(latent_step(f"instagan:{name}", 1.0),))
+                row.append(labelled(small(to_rgb(editor.render(recipe))), name))
+        translated.append(row)
+    write(moved, "moved.webp")
+    write(drawn, "maps.webp")
+    write(translated, "instances.webp")
+
+
 def demo(folder: Path) -> None:
     """The portrait of `make demo`, before and after, whole photo."""
     before = Image.open(ROOT / "samples" / "astronaut.jpg").convert("RGB")
@@ -229,6 +277,7 @@ def main() -> None:
         "inversion": lambda: inverted(generator, catalogue),
         "encoder": lambda: encoded(generator),
         "pictures": lambda: pictures(generator),
+        "places": lambda: places(generator, catalogue),
         "demo": lambda: demo(Path(folder)),
         "mixing": lambda: mixes(generator, catalogue, Path(drawing)),
     }

@@ -21,6 +21,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -156,10 +157,10 @@ def change(generator: Generator, inversion: Inversion, step: Step, callback=None
 class Drags:
     """Inversions after steps that need the generator: drags, parts painted or moved, heads that read the picture.
 
-    What a step adds is computed once and kept in `memo`.
+    What a step adds, or asks for, is worked out once and kept in `memo`.
     """
 
-    def __init__(self, generator: Generator, memo: dict[str, Tensor] | None = None) -> None:
+    def __init__(self, generator: Generator, memo: dict[str, Any] | None = None) -> None:
         self.generator, self.memo = generator, {} if memo is None else memo
 
     def __call__(self, inversion: Inversion, steps: Sequence[Step], callback=None) -> Inversion:
@@ -171,12 +172,30 @@ class Drags:
             inversion = replace(inversion, ws=inversion.ws + step.strength * self.memo[key])
         return inversion
 
-    def place(self, inversion: Inversion, steps: Sequence[Step]) -> Inversion:
-        """After steps that paint labels or move parts (`editing.spatial`), which make one change together."""
+    def plan(self, inversion: Inversion, steps: Sequence[Step]) -> Any:
+        """What steps that paint labels or move parts ask for together (`editing.spatial.Plan`)."""
         from editing import spatial
 
         key = hashed(inversion, [[step.op, step.parameters] for step in steps])
-        return spatial.placed(self.generator, inversion, steps, self.memo, key)
+        if key not in self.memo:
+            self.memo[key] = spatial.planned(self.generator, inversion, steps, self.labels(inversion))
+        return self.memo[key]
+
+    def labels(self, inversion: Inversion) -> Any:
+        """The map of a face (`editing.spatial.map_of`), which every plan for it begins from."""
+        from editing import spatial
+
+        key = hashed(inversion, ["map"])
+        if key not in self.memo:
+            spatial.features(self.generator, inversion)
+            self.memo[key] = spatial.map_of(self.generator, inversion)
+        return self.memo[key]
+
+    def placed(self, inversion: Inversion, plan: Any) -> Inversion:
+        """The inversion, edited since or not, as the plan has it."""
+        from editing import spatial
+
+        return spatial.placed(self.generator, inversion, plan)
 
     def read(self, inversion: Inversion, head: PictureHead) -> Tensor:
         """What a head adds to the code of this face at strength 1, from the picture of its code and weight offsets."""

@@ -2,8 +2,9 @@
 
     editor.edit(Recipe(steps=(Step(parameters={"name": "hair_light", "strength": 2}, region="hair"),)))
 
-A region is a sum of the parser's classes, 'hair+brows', or 'mask:SHA256', a mask that was given to the editor.  It is
-where the parser sees those classes before the edit or after it (hair may grow).  The edited face is mixed with the
+A region is a sum of the parser's classes, 'hair+brows', perhaps grown by some pixels of 256, 'glasses+eyes~8', or
+'mask:SHA256', a mask that was given to the editor.  It is where the parser sees those classes before the edit or after
+it (hair may grow).  The edited face is mixed with the
 unedited one twice: in the activations at a sixteenth of the picture's resolution, so that shapes run into each other
 (Suzuki et al., arXiv 1811.10153), and in the picture, so that outside nothing changes at all.
 """
@@ -11,13 +12,14 @@ unedited one twice: in the activations at a sixteenth of the picture's resolutio
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, maximum_filter
 from torch import Tensor
 
 from editing.faces import align
@@ -44,10 +46,19 @@ RIM = (0.35, 0.85)  # of the blurred region: below the first nothing is edited, 
 Masks = Mapping[str, np.ndarray]  # region -> mask of one's own, float32 in [0, 1]
 
 
+def grown(region: str) -> int:
+    """'hair~3' -> 3.  UsageError if what follows '~' is no small number."""
+    _, tilde, number = region.partition("~")
+    if tilde and not re.fullmatch(r"\s*\d{1,2}\s*", number):
+        raise UsageError(f"A region is grown by a number of pixels, as in hair~3, not '{region}'.")
+    return int(number) if tilde else 0
+
+
 def classes(region: str) -> tuple[str, ...]:
     """'lips+hair' -> classes of the parser.  UsageError, with the nearest name, for another word."""
     found: list[str] = []
-    for word in (part.strip() for part in region.split("+")):
+    grown(region)
+    for word in (part.strip() for part in region.partition("~")[0].split("+")):
         if word not in (*GROUPS, *CLASSES):
             raise UsageError(console.unknown("regions", word, [*GROUPS, *CLASSES]))
         found += GROUPS.get(word, (word,))
@@ -60,7 +71,7 @@ def covers(outer: str | None, inner: str | None) -> bool:
         return True
     if inner is None or OWN in (outer[: len(OWN)], inner[: len(OWN)]):
         return False
-    return set(classes(inner)) <= set(classes(outer))
+    return set(classes(inner)) <= set(classes(outer)) and grown(inner) <= grown(outer)
 
 
 def check(region: str, masks: Masks) -> None:
@@ -117,6 +128,7 @@ def mask(region: str, before: np.ndarray, after: np.ndarray, size: int) -> np.nd
     region, 1 inside."""
     wanted = [CLASSES.index(name) for name in classes(region)]
     found = np.maximum(before[..., wanted].sum(-1), after[..., wanted].sum(-1))
+    found = maximum_filter(found, 2 * grown(region) + 1)
     t = ((gaussian_filter(found, SOFT) - RIM[0]) / (RIM[1] - RIM[0])).clip(0, 1)
     return over_crop((t * t * (3 - 2 * t)).astype(np.float32), None, None, size)
 

@@ -141,7 +141,7 @@ class Editor:
         self.targets: dict[int, Target] = {}
         self._reconstructions: dict[int, Tensor] = {}
         self.masks: dict[str, np.ndarray] = {}
-        self.drags: dict[str, Tensor] = {}  # what dragging points was found to add to a code
+        self.drags: dict[str, Any] = {}  # what dragging points was found to add to a code, and the like: `Drags.memo`
 
     @property
     def generator(self) -> Generator:

@@ -4,10 +4,10 @@
     boxes_step({"mouth": (0.40, 0.72, 0.20, 0.07)})    # x, y, width, height in parts of the crop
     moves_step({"mouth": (0.0, 0.05, 1.0)})            # right, down, scale: the same for every face
 
-Both change one map: what the parser says of the face as it was inverted (after drags), step by step; then the features
-of STAGE follow it (`editing.heads.maps`).  Parts that moved take theirs along, there and in the next stage, whose cells
-are half as large, by whole cells: between two cells, features of an eye are no eye.  Edits of the latents come on top,
-as they do on a photo.
+Both change one map: what the parser says of the face as it was inverted (after drags), step by step.  The features of
+STAGE follow it (`editing.heads.maps`), those of the face as all other edits have left it.  Parts that moved take theirs
+along, there and in the next stage, whose cells are half as large, by whole cells: between two cells, features of an eye
+are no eye.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import base64
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,7 @@ NOTHING = 255  # in a painted map: what is there stays
 FAR = 60  # of 441: a colour that is farther from the palette's was not painted with it
 ALONG, FRINGE = 5, 2  # pixels of a map: how much around it a small part takes along, and a large one
 SOFT = 1.6  # of a cell's share from which on it is all the part's: 1 / SOFT
+NONE: Mapping = MappingProxyType({})
 STAYED = 0.004  # of the picture: boxes that moved by less did not move
 
 
@@ -120,37 +122,65 @@ def checked(step: Step) -> np.ndarray | dict[str, list[float]]:
 # ---- applying them
 
 
-def placed(
-    generator: Generator, inversion: Inversion, steps: Sequence[Step], memo: dict[str, Tensor], key: str
-) -> Inversion:
-    """The inversion with features that follow the steps' map; what they are is kept in `memo` under `key`."""
-    if key not in memo:
-        for stage, edit in made(generator, inversion, steps).items():
-            memo[f"{key} {stage}"], memo[f"{key} {stage} mask"] = edit.residual, edit.mask
-        memo[key] = torch.zeros(0)
-    found = {
-        stage: FeatureEdit(memo[f"{key} {stage}"], memo[f"{key} {stage} mask"], inversion.ws)
-        for stage in (STAGE, FINER)
-        if f"{key} {stage}" in memo
-    }
-    return replace(inversion, features={**(inversion.features or {}), **found})
+@dataclass(frozen=True)
+class Plan:
+    """A face's map before and after all steps, (SIDE, SIDE) uint8, and parts that were moved with their new boxes."""
+
+    before: np.ndarray
+    wanted: np.ndarray
+    moves: Mapping[str, Sequence[float]]
 
 
 @torch.no_grad()
-def made(generator: Generator, inversion: Inversion, steps: Sequence[Step]) -> dict[str, FeatureEdit]:
-    """What the steps ask of a face's features: of STAGE, and where parts move, of FINER."""
-    before = map_of(generator, inversion)
-    wanted, moves = followed(before, steps)
-    x, ws = features(generator, inversion), inversion.ws
+def planned(
+    generator: Generator, inversion: Inversion, steps: Sequence[Step], before: np.ndarray | None = None
+) -> Plan:
+    """What the steps ask of the face that an inversion draws; before: its map, where it is known.
+
+    UsageError where it cannot be.
+    """
+    if before is None:
+        features(generator, inversion)
+        before = map_of(generator, inversion)
+    shaped = {n: reshaped(generator, inversion, step) for n, step in enumerate(steps) if step.op == "head"}
+    return Plan(before, *followed(before, steps, shaped))
+
+
+def reshaped(generator: Generator, inversion: Inversion, step: Step) -> tuple[str, np.ndarray]:
+    """The part whose shape a head changes, and the map of the face as the head alone would have it."""
+    from editing.steps import checked_head
+
+    head = checked_head(step)
+    return head.paints, map_of(generator, replace(inversion, ws=head(inversion.ws, step.strength)))
+
+
+def uncovered(labels: np.ndarray, after: np.ndarray, part: str) -> np.ndarray:
+    """The map without what another has no more of a part: there it says what the other says, or what is around."""
+    gone = repaint.of(labels, part) & ~repaint.of(after, part)
+    seen = np.isin(after, repaint.indices(("background", "skin", "ears", "neck", "clothes")))
+    return np.where(gone & seen, after, repaint.without(labels, gone)).astype(np.uint8)
+
+
+@torch.no_grad()
+def placed(generator: Generator, inversion: Inversion, plan: Plan) -> Inversion:
+    """The inversion, edited or not, with features that follow the plan: of STAGE, and where parts move, of FINER."""
+    before, wanted, moves, ws = plan.before, plan.wanted, plan.moves, inversion.ws
+    x, own = features(generator, inversion), dict(inversion.features or {})
     came = carried(x, before, wanted, moves) if moves else None
-    found = {STAGE: maps.shipped().edit(x, tensor(before), tensor(wanted), ws, came)}
+    edit = maps.shipped().edit(x, tensor(before), tensor(wanted), ws, came)
+    found = {STAGE: joined(own[STAGE], edit) if STAGE in own else edit}
     if moves:
-        finer = generator.synthesis(ws, inversion.deltas, until=FINER)
+        finer = generator.synthesis(ws, inversion.deltas, own, until=FINER)
         came = carried(finer, before, wanted, moves)
-        found[FINER] = FeatureEdit(
-            came.x - generator.synthesis(ws, inversion.deltas, found, until=FINER), came.mask, ws
-        )
-    return found
+        painted = generator.synthesis(ws, inversion.deltas, found, until=FINER)
+        found[FINER] = FeatureEdit(came.x - painted, came.mask, ws)
+    return replace(inversion, features=own | found)
+
+
+def joined(first: FeatureEdit, then: FeatureEdit) -> FeatureEdit:
+    """One edit that does what two of the same stage do, one after the other: a face from a map may be changed again."""
+    residual = first.mask.float() * first.residual.float() + then.mask * then.residual
+    return FeatureEdit(residual, ((first.mask.float() + then.mask) > 0).to(then.mask), then.base_ws)
 
 
 def map_of(generator: Generator, inversion: Inversion) -> np.ndarray:
@@ -174,29 +204,44 @@ def tensor(labels: np.ndarray) -> Tensor:
 
 
 def features(generator: Generator, inversion: Inversion) -> Tensor:
-    """The generator's features of STAGE (1, C, CELLS, CELLS).  UsageError if heads were not made for them."""
+    """A face's features of STAGE (1, C, CELLS, CELLS).  UsageError if heads were not made for this generator's."""
     channels = len(maps.shipped().painter.scale)
-    x = generator.synthesis(inversion.ws, inversion.deltas, until=STAGE)
+    x = generator.synthesis(inversion.ws, inversion.deltas, inversion.features, until=STAGE)
     if x.shape[1:] != (channels, CELLS, CELLS):
         raise UsageError("Painting and moving parts need the default generator: this one has other features.")
     return x
 
 
-def followed(labels: np.ndarray, steps: Sequence[Step]) -> tuple[np.ndarray, dict[str, list[float]]]:
-    """A map after the steps, and the parts that were moved, with the boxes they went to."""
+def followed(
+    labels: np.ndarray, steps: Sequence[Step], shaped: Mapping[int, tuple[str, np.ndarray]] = NONE
+) -> tuple[np.ndarray, dict[str, list[float]]]:
+    """A map after the steps, and the parts that were moved, with the boxes they went to.  shaped: of heads."""
     moves: dict[str, list[float]] = {}
-    for step in steps:
+    for number, step in enumerate(steps):
+        if step.op == "head":
+            labels = uncovered(labels, shaped[number][1], shaped[number][0])
+            continue
         found = checked(step)
         if step.op == "paint":
             labels = np.where(found == NOTHING, labels, found).astype(np.uint8)
             continue
-        for part, to in found.items():
+        for part, to in (each_side(labels, found) if "moves" in step.parameters else found).items():
             box = repaint.box_of(repaint.of(labels, part))
             if box is not None and "moves" in step.parameters:
                 to = list(repaint.checked_box(repaint.shifted(box, *to)))
             if box is None or np.abs(np.subtract(box, to)).max() > STAYED:
                 labels, moves[part] = repaint.moved(labels, part, to), to
     return labels, moves
+
+
+def each_side(labels: np.ndarray, moves: Mapping[str, Sequence[float]]) -> dict[str, Sequence[float]]:
+    """The moves with those of a pair that the face has on their own: an eye is scaled about its own middle."""
+    found = {}
+    for part, move in moves.items():
+        sides = [f"{side}_{part}" for side in ("left", "right")] if part in repaint.SIDED else []
+        there = [side for side in sides if repaint.of(labels, side).any()]
+        found |= dict.fromkeys(there or [part], move)
+    return found
 
 
 def carried(x: Tensor, before: np.ndarray, wanted: np.ndarray, moves: Mapping[str, Sequence[float]]) -> Carried:
@@ -207,6 +252,8 @@ def carried(x: Tensor, before: np.ndarray, wanted: np.ndarray, moves: Mapping[st
     for part, to in moves.items():
         inside = repaint.of(before, part)
         box, large = repaint.box_of(inside), part in repaint.BENEATH
+        if box is None:  # it was painted first: there are no features to take along
+            continue
         near = ndimage.binary_dilation(inside, iterations=FRINGE if large else ALONG)
         moved = repaint.carried(np.zeros_like(before), near, box, to) >= 0
         moved &= ~np.isin(wanted, [label for label in repaint.indices(repaint.OVER) if label not in before[inside]])
@@ -263,12 +310,16 @@ def write_map(labels: np.ndarray, path: Path) -> None:
 
 
 def read_layout(path: Path) -> dict[str, list[float]]:
-    """A JSON file of boxes, {"boxes": {"mouth": [x, y, width, height], ...}}.  UsageError in one sentence otherwise."""
+    """A JSON file of boxes, {"boxes": {"mouth": [x, y, width, height], ...}}, or as LostGANs' layouts are, {"boxes":
+    [{"class": "mouth", "box": [...]}, ...]}.  UsageError in one sentence otherwise."""
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} is no layout: {str(error).splitlines()[0]}") from None
-    return checked_boxes(found.get("boxes", found) if isinstance(found, Mapping) else None)
+    boxes = found.get("boxes", found) if isinstance(found, Mapping) else None
+    if isinstance(boxes, list) and all(isinstance(box, Mapping) and {"class", "box"} <= set(box) for box in boxes):
+        boxes = {str(box["class"]): box["box"] for box in boxes}
+    return checked_boxes(boxes)
 
 
 def write_layout(labels: np.ndarray, path: Path) -> None:

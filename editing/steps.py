@@ -103,6 +103,11 @@ def checked_head(step: Step) -> Any:
     return found
 
 
+def paints(step: Step) -> bool:
+    """Whether a step is a head that changes the shape of a part, and with it the map of the face."""
+    return step.op == "head" and bool(getattr(checked_head(step), "paints", None))
+
+
 def region_of(step: Step) -> str | None:
     """Where a step is to be seen: what it says, or where the instance of its head is."""
     if step.region is None and step.op == "head":
@@ -112,7 +117,7 @@ def region_of(step: Step) -> str | None:
 
 OPS: dict[str, Callable[[Inversion, Step, Catalogue], Inversion]] = {"latent": latent, "head": head}
 DRAG = "drag"  # needs the generator, and comes before all others: see `layers` and `editing.dragging`
-PLACES = ("paint", "boxes")  # need it, too, and come next: see `editing.spatial`
+PLACES = ("paint", "boxes")  # need it, too: see `editing.spatial`
 
 
 def apply_step(inversion: Inversion, step: Step, catalogue: Catalogue) -> Inversion:
@@ -206,23 +211,21 @@ def layers(inversion: Inversion, steps: Sequence[Step], catalogue: Catalogue,
 
     dragged: an `editing.dragging.Drags`, for what needs the generator.  Steps that drag points come first, wherever
     they stand, so that their points are those of the unedited face, and what is set beside them can change without
-    dragging again; then those that paint and move parts, together, for the same reason; heads that read a picture are
-    shown that of this face, before all other steps.
+    dragging again; heads that read a picture are shown that of this face, before all other steps.  Steps that paint and
+    move parts are planned on this face, too, together, and carried out on what the other steps make of it.
     """
     drags = [step for step in steps if step.op == DRAG and step.strength]
     if drags:
         if dragged is None:
             raise UsageError("Points cannot be dragged here: this recipe needs the whole editor.")
         inversion = dragged(inversion, drags)
-    places = [step for step in steps if step.op in PLACES and step.strength]
-    if places:
-        if dragged is None:
-            raise UsageError("Parts cannot be painted or moved here: this recipe needs the whole editor.")
-        inversion = dragged.place(inversion, places)
-    steps = [step for step in steps if step.op not in (DRAG, *PLACES)]
-    read = [dragged.read(inversion, checked_head(s)) if dragged and s.strength and reads(s) else None for s in steps]
-    steps = [step.model_copy(update={"region": region_of(step)}) for step in steps]
+    steps = [step.model_copy(update={"region": region_of(step)}) for step in steps if step.op != DRAG]
     named = dict.fromkeys(step.region for step in steps if step.strength and step.region is not None)
+    places = [step for step in steps if (step.op in PLACES or paints(step)) and step.strength]
+    if places and dragged is None:
+        raise UsageError("Parts cannot be painted or moved here: this recipe needs the whole editor.")
+    steps = [step for step in steps if step.op not in PLACES and not paints(step)]
+    read = [dragged.read(inversion, checked_head(s)) if dragged and s.strength and reads(s) else None for s in steps]
     distinct = [r for i, r in enumerate(named) if not any(same(r, other) for other in list(named)[:i])]
     outer_first = sorted(distinct, key=lambda region: -sum(regions.covers(region, other) for other in distinct))
     found = []
@@ -233,5 +236,6 @@ def layers(inversion: Inversion, steps: Sequence[Step], catalogue: Catalogue,
                 edited = replace(edited, ws=edited.ws + step.strength * added)
             elif regions.covers(step.region, region):
                 edited = apply_step(edited, step, catalogue)
-        found.append(Layer(region, edited))
+        mine = [step for step in places if regions.covers(step.region, region)]
+        found.append(Layer(region, dragged.placed(edited, dragged.plan(inversion, mine)) if mine else edited))
     return found

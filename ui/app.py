@@ -15,11 +15,11 @@ if (root := str(Path(__file__).resolve().parents[1])) not in sys.path:  # starte
 import streamlit as st
 
 from ui import page, words
-from ui.views import batch, edit, mix, photo, points, save
+from ui.views import batch, boxes, edit, mix, paint, photo, points, save
 
 ANYWHERE = "WPLUS_UI_ANYWHERE"
-VIEWS = {"photo": photo.show, "edit": edit.show, "points": points.show, "mix": mix.show, "save": save.show,
-         "batch": batch.show}  # fmt: skip
+VIEWS = {"photo": photo.show, "edit": edit.show, "paint": paint.show, "boxes": boxes.show, "points": points.show,
+         "mix": mix.show, "save": save.show, "batch": batch.show}  # fmt: skip
 STYLE = """
 <style>
 .block-container { padding-top: 4rem; max-width: 88rem; }
@@ -28,7 +28,9 @@ STYLE = """
 @media (max-width: 640px) {  /* one column: the picture stays in sight, what the judges say comes last */
   .block-container { padding: 4rem 0.8rem 2rem; }
   .st-key-desk [data-testid="stColumn"], .st-key-desk [data-testid="stColumn"] > div { display: contents; }
-  [data-testid="stLayoutWrapper"]:has(> .st-key-picture) { position: sticky; top: 3.2rem; z-index: 5; }
+  .st-key-desk [data-testid="stHorizontalBlock"] { row-gap: 1rem; }
+  [data-testid="stLayoutWrapper"]:has(> .st-key-picture) { position: sticky; top: 3.2rem; z-index: 5; order: -2; }
+  [data-testid="stLayoutWrapper"]:has(> .st-key-tools) { order: -1; }
   [data-testid="stLayoutWrapper"]:has(> .st-key-verdict) { order: 9; }
 }
 </style>

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from editing.session import to_rgb
 from editing.steps import Catalogue, Layer, layers, restyled
 from editing.types import Inversion, Step
 from stylegan2.engine import area_resize
+from stylegan2.generator import Features, Generator
 from stylegan2.quick import Quick
 
 SMALL = 160  # pixels at which motion is measured
@@ -41,6 +43,7 @@ class Look:
     photo: Tensor
     before: Tensor
     whole: bool = False
+    own: Features | None = None  # the residual
     parsed: list[np.ndarray] = field(default_factory=list)  # of the photo, once a region asks for it
 
 
@@ -49,7 +52,23 @@ def look(quick: Quick, inversion: Inversion, crop: Tensor, whole: bool = False) 
     bare = replace(inversion, features=None)
     with torch.inference_mode():
         before = drawn(quick, bare)
-        return Look(bare, area_resize(crop, before.shape[-1]), before, whole)
+        return Look(bare, area_resize(crop, before.shape[-1]), before, whole, inversion.features)
+
+
+class Bare(Drags):
+    """Drags of inversions without their residual (`own`): parts are painted and moved on the map of the whole one, as
+    in an Editor that has the same memo."""
+
+    def __init__(self, generator: Generator, memo: dict[str, Any], own: Features | None) -> None:
+        super().__init__(generator, memo)
+        self.own = own
+
+    def __call__(self, inversion: Inversion, steps: Sequence[Step], callback=None) -> Inversion:
+        with torch.inference_mode(False), torch.enable_grad():  # a recipe from elsewhere: its points go down slopes
+            return super().__call__(inversion, steps, callback)
+
+    def plan(self, inversion: Inversion, steps: Sequence[Step]) -> Any:
+        return super().plan(replace(inversion, features=self.own), steps)
 
 
 def drawn(quick: Quick, inversion: Inversion) -> Tensor:
@@ -65,7 +84,7 @@ def draw(quick: Quick, begun: Look, steps: Sequence[Step], catalogue: Catalogue,
         return to_rgb(begun.photo)
     with torch.inference_mode():
         generator = quick.generator
-        found = layers(begun.inversion, steps, catalogue, Drags(generator, drags))
+        found = layers(begun.inversion, steps, catalogue, Bare(generator, drags, begun.own))
         bottom, *others = [restyled(generator, each, steps, catalogue) for each in found]
         everywhere = bottom.inversion is not begun.inversion
         picture, inside = drawn(quick, bottom.inversion) if everywhere else begun.before, []

@@ -18,8 +18,8 @@ from ui.engine import CANCELLED, FAILED, WAITING, Engine, Job
 from ui.studio import Studio
 
 START = {"lang": "en", "view": "photo", "stamp": 0, "result": None, "jobs": {}, "uploads": 0, "problem": "",
-         "news": "", "seen": "", "region": "everywhere", "brush": None, "points": 0, "pictures": {}, "thumbs": {},
-         "files": {}, "given": None}  # fmt: skip
+         "news": "", "seen": "", "moved": "", "region": "everywhere", "brush": None, "points": 0,
+         "pictures": {}, "thumbs": {}, "files": {}, "given": None}  # fmt: skip
 
 
 @st.cache_resource(show_spinner=False)
@@ -32,7 +32,7 @@ def engine() -> Engine:
 
 @st.cache_resource(show_spinner=False)
 def components() -> dict:
-    return {name: parts.mount(name) for name in ("sliders", "viewer", "faces")}
+    return {name: parts.mount(name) for name in parts.NAMES}
 
 
 def alone() -> bool:

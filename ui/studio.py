@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from editing import dragging, provenance, regions, session
+from editing import dragging, provenance, regions, session, spatial
 from editing.faces import align, detect
 from editing.faces import photo as photos
 from editing.faces.face import Face
@@ -25,11 +25,12 @@ from editing.heads import drawing, registry
 from editing.inversion import Budget
 from editing.judges import judge as judges
 from editing.judges import population
-from editing.steps import pin
+from editing.steps import PLACES, pin
 from editing.types import Edit, Inversion, Recipe, Step, generator_sha256, is_head, latent_step
 from stylegan2 import engine as seeds
 from stylegan2.errors import Cancelled, NoFaceFound, UsageError
 from ui import look as looks
+from ui import placing
 from ui.engine import Engine, Job
 from ui.history import History
 
@@ -292,6 +293,44 @@ class Studio:
             return opened.history.present
 
         return self.engine.start(work)
+
+    def map(self, op: str) -> np.ndarray:
+        """The map of the chosen face's parts (SIDE, SIDE) uint8 that its last step of an op, 'paint' or 'boxes',
+        begins from."""
+        opened, inversion = self._current(), self.inversion
+        before, _ = placing.split(self.steps(), op)
+        drags = [step for step in self.steps() if step.op == "drag" and step.strength]
+
+        def work() -> np.ndarray:
+            tool = dragging.Drags(self.engine.generator, opened.drags)
+            return spatial.followed(tool.labels(tool(inversion, drags)), before)[0]
+
+        return self.engine.run(work)
+
+    def labels(self) -> np.ndarray:
+        """What is painted on that map: (SIDE, SIDE) uint8, spatial.NOTHING elsewhere."""
+        return placing.painted(placing.split(self.steps(), "paint")[1])
+
+    def label(self, labels: np.ndarray) -> None:
+        """Labels painted on the chosen face instead of those of `labels`; NOTHING everywhere takes them out."""
+        if labels.ndim != 2 or labels.shape[0] != labels.shape[1]:
+            raise UsageError("A map of a face's parts is square.")
+        step, last = spatial.paint_step(labels, self._current().face), placing.split(self.steps(), "paint")[1]
+        nothing = bool((spatial.checked(step) == spatial.NOTHING).all())
+        self.do(placing.replaced(self.recipe, last, None if nothing else step))
+
+    def parts(self) -> dict[str, placing.Part]:
+        """The chosen face's parts that have boxes, and where they are."""
+        return placing.parts(self.map("boxes"), placing.split(self.steps(), "boxes")[1])
+
+    def move(self, changes: Mapping[str, Sequence[float] | None], stroke: str | None = None) -> None:
+        """Some parts to other boxes, or back to where they were (None)."""
+        step = placing.moved(self.parts(), changes, self._current().face)
+        self.do(placing.replaced(self.recipe, placing.split(self.steps(), "boxes")[1], step), stroke)
+
+    def ground(self) -> Recipe:
+        """The chosen face's steps that say what is where on its map: points that were dragged, parts painted, moved."""
+        return Recipe(steps=tuple(step for step in self.steps() if step.op in ("drag", *PLACES)))
 
     def reset(self) -> None:
         """Take every edit back (this can be undone)."""

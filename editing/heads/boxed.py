@@ -67,7 +67,7 @@ def train(folder: Path, out: Path, minutes: float,
         rng = np.random.default_rng((17, step))
         places = rng.choice(len(faces), BATCH, replace=False)
         for group in adam.param_groups:
-            group["lr"] = RATE * min(1.0, (step + 1) / 50) * (0.03 + 0.97 * 0.5 * (1 + np.cos(np.pi * done)))
+            group["lr"] = RATE * min(1.0, (step + 1) / 50) * float(0.03 + 0.97 * 0.5 * (1 + np.cos(np.pi * done)))
         labels = torch.from_numpy(faces.maps[places].astype(np.int64))
         b, t = boxes[places], there[places]
         mean, log_variance = parts["shape"](cut(labels, b, t))

@@ -27,12 +27,11 @@ from editing.translation.applying import places, written
 from editing.types import Inversion, Recipe, generator_sha256
 from stylegan2 import engine
 from stylegan2.errors import Cancelled, UsageError, WplusError
-from stylegan2.generator import FeatureEdit, Generator
-from stylegan2.preview import STAGE
+from stylegan2.generator import Generator
 
 HEADS = ("spade:map", "lostgans:layout")
 PASSES = 2  # of the painter
-PSI = 0.7  # of seeds' styles
+PSI = 0.8  # of seeds' styles
 SUFFIXES = {"spade:map": (".png", ".webp", ".bmp"), "lostgans:layout": (".json",)}
 
 
@@ -57,15 +56,10 @@ def composed(generator: Generator, wanted: np.ndarray, ws: Tensor, passes: int =
     """Map (SIDE, SIDE) uint8 and a code for the style -> a face as an inversion.  Cancelled if the callback says so."""
     head = maps.shipped()
     inversion = Inversion(ws=head.draw(spatial.tensor(wanted), ws), family=generator.family, method="spade:map")
-    x = spatial.features(generator, inversion)
-    residual, mask = torch.zeros_like(x), torch.zeros_like(x[:, :1])
     for number in range(passes):
         if callback is not None and callback(number, passes, "spade:map") is False:
             raise Cancelled(f"Cancelled after {number} of {passes} passes.")
-        before = spatial.tensor(spatial.map_of(generator, inversion))
-        edit = head.edit(x + residual, before, spatial.tensor(wanted), inversion.ws)
-        residual, mask = residual + edit.mask * edit.residual, torch.maximum(mask, (edit.mask > 0).to(mask))
-        inversion = replace(inversion, features={STAGE: FeatureEdit(residual, mask, inversion.ws)})
+        inversion = spatial.placed(generator, inversion, spatial.Plan(spatial.map_of(generator, inversion), wanted, {}))
     return inversion
 
 

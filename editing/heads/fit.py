@@ -88,16 +88,17 @@ PAIRS: Mapping[tuple[str, str], Pair] = {
     ("bare", "glasses"): Pair(Domain("glasses", -1, -1.5), Domain("glasses", 1, -0.4), -0.9, GLASSES, identity=2.0),
     ("serious", "smiling"): Pair(Domain("smile", -1, 0.95), Domain("smile", 1, 1.3), 1.12, SMILE, regressions=False),
 }
-COLOURS = ("hair_light", "hair_red", "hair_warm", "skin_light", "exposure", "contrast", "warmth", "tint")
+COLOURS = ("hair_light", "hair_red", "hair_warm", "skin_light", "exposure", "contrast", "warmth", "tint",
+           "background_light", "background_detail", "clothes_light", "colourful")  # fmt: skip
 STILL = ("yaw", "pitch", "roll", "face_width", "jaw_wide")  # or the instance would not fit the face
-INSTANCES: Mapping[tuple[str, str], tuple[Pair, str]] = {  # and the region where an instance is
+INSTANCES: Mapping[tuple[str, str], tuple[Pair, tuple[str, str]]] = {  # and its regions, both ways
     ("bare", "glasses"): (
         Pair(Domain("glasses", -1, -1.5), Domain("glasses", 1, -0.4), -0.9, _all_but(*STILL, "male", "age"), 0.3),
-        "glasses",
+        ("glasses+eyes~8", "glasses+eyes~8"),
     ),
     ("short", "long"): (
         Pair(Domain("hair_long", -1, 0.25), Domain("hair_long", 1, 1.5), 0.8, _all_but(*STILL, *COLOURS), 0.0),
-        "hair",
+        ("hair~2", "paint:hair~5"),
     ),
 }
 LABELS: Mapping[str, Domain] = {
@@ -342,10 +343,10 @@ def main() -> None:
         save(Family("cyclegan", data.whitening, actions, ways), file)
     if not options.only or "instagan" in options.only:
         ways, regions = {}, {}
-        for (a, b), (pair, region) in INSTANCES.items():
+        for (a, b), (pair, places) in INSTANCES.items():
             print(f"instagan {a} {b}", flush=True)
             ways[f"{a}2{b}"], ways[f"{b}2{a}"] = cyclegan(response, data, faces["scores"], actions, pair, report=report)
-            regions |= {f"{a}2{b}": region, f"{b}2{a}": region}
+            regions |= dict(zip((f"{a}2{b}", f"{b}2{a}"), places, strict=True))
         family = Family("instagan", data.whitening, actions, ways, regions=regions)
         save(family, options.out / "instagan.safetensors")
     if options.only and "stargan" not in options.only:

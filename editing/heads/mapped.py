@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy import ndimage
 from torch import Tensor, nn
 
 from editing.directions import sampling
@@ -34,14 +35,17 @@ from editing.heads import pictures, repaint
 from editing.heads.maps import (
     CELLS,
     KNOWN,
-    SHAPED,
+    LARGE,
+    SIDE,
     MapHead,
     Painter,
     changed,
+    coarse,
     collage,
     one_hot,
     painted,
     save,
+    shares,
     shrunk,
 )
 from editing.heads.paired import code_weights
@@ -52,6 +56,7 @@ from stylegan2.allocator import tune_allocator
 from stylegan2.errors import UsageError
 from stylegan2.files import replacing
 
+LEARNT = 7  # rows of the code that are learned from maps; of which SHAPED are used
 HELD_OUT = 200  # the last faces
 BATCH = {"layout": 16, "painter": 8}
 RATE = {"layout": 5e-4, "painter": 5e-4}
@@ -59,8 +64,9 @@ SHIFT, SCALE = 0.08, 1.25  # of parts that are moved: of the picture's width, an
 CACHED = 2000  # faces whose features are kept in memory, a megabyte each
 CRITIC = 0.1  # weight of the critic
 SMALL = 3.0  # weight of classes that are small, where maps are read
-ALONG = 0.4  # share of hidden parts of which the middle stays known
+ALONG = 0.2  # share of hidden parts of which the middle stays known
 HOLES = 0.3  # share of faces with further holes
+WHOLE = 0.5  # share of faces of which one to three parts are hidden wholly
 
 
 @dataclass(frozen=True)
@@ -185,12 +191,12 @@ class FeatureCritic(nn.Module):
 
 def hidden(labels: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """A face's map, and another's -> where features are hidden, softly, and where they are known (1, CELLS, CELLS)."""
-    from_map = variation(labels, other, rng)
+    differs = variation(labels, other, rng) != labels
     if rng.random() < HOLES:
-        from_map = stroke(stroke(from_map, rng), rng)
-    mask = changed(torch.from_numpy(from_map[None].astype(np.int64)), torch.from_numpy(labels[None].astype(np.int64)))[
-        0
-    ]
+        differs |= stroke(stroke(labels, rng), rng) != labels
+    for part in rng.choice(list(repaint.PARTS), rng.integers(1, 4), replace=False) if rng.random() < WHOLE else ():
+        differs |= ndimage.binary_dilation(repaint.of(labels, str(part)), iterations=2)
+    mask = changed(torch.from_numpy(differs[None]), torch.zeros(1, SIDE, SIDE, dtype=torch.bool))[0]
     known = (mask < KNOWN).float()
     if rng.random() < ALONG:
         part = repaint.of(labels, str(rng.choice(["eyes", "mouth", "hair", "nose", "brows", "glasses"])))
@@ -250,11 +256,11 @@ class Training:
         places = rng.choice(len(self.faces), BATCH["layout"], replace=False)
         u = self.network(painted(self.maps(places)), torch.zeros(len(places), dtype=torch.long))
         goal, seen = self.faces.u[places][:, None], 4
-        known = torch.cat([u[:seen, :SHAPED], goal[:seen].expand(-1, 16 - SHAPED, -1)], 1)  # its own style
+        known = torch.cat([u[:seen, :LEARNT], goal[:seen].expand(-1, 16 - LEARNT, -1)], 1)  # its own style
         pixels = F.l1_loss(
             self.model(self.statistics.unwhiten(known)), engine.to_float(self.faces.previews[places[:seen]])
         )
-        codes = ((u - goal).square() * code_weights())[:, :SHAPED].mean()
+        codes = ((u - goal).square() * code_weights())[:, :LEARNT].mean()
         return self.descend({"codes": codes, "pixels": 2 * pixels})
 
     def painter_step(self, rng: np.random.Generator) -> dict[str, float]:
@@ -264,11 +270,12 @@ class Training:
         made = [hidden(self.faces.maps[i], self.faces.maps[j], rng) for i, j in zip(places, others, strict=True)]
         mask, known = (torch.stack(each) for each in zip(*made, strict=True))
         hole = mask * (1 - known)
+        weight = hole * class_weights()[coarse(shares(wanted))][:, None]
         found = self.network(x, known, wanted)
         off = ((found - x) / scale).abs().mean(1, keepdim=True)
         hot, fake = one_hot(wanted), torch.lerp(x, found, hole) / scale
         losses = {
-            "features": (off * hole).sum() / hole.sum().clamp_min(1),
+            "features": (off * weight).sum() / weight.sum().clamp_min(1),
             "critic": CRITIC * -self.critic(fake, hot).mean(),
         }
         said = self.descend(losses)
@@ -315,8 +322,7 @@ STARTS = {"layout": first_layout, "painter": Painter}
 
 def class_weights() -> Tensor:
     """1 for large classes, SMALL for small ones."""
-    large = ("background", "skin", "hair", "neck", "clothes")
-    return torch.tensor([1.0 if name in large else SMALL for name in CLASSES])
+    return torch.tensor([1.0 if name in LARGE else SMALL for name in CLASSES])
 
 
 def loaded(out: Path, phase: str) -> nn.Module:

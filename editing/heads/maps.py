@@ -43,10 +43,12 @@ from stylegan2.generator import FeatureEdit
 
 SIDE = 128  # of maps
 CELLS = 32  # of STAGE's features
-SHAPED = 7  # first rows of a code, those that say what is where: the others are the style
+SHAPED = 4  # first rows of a code, those that say what is where: the others are the style
 FORMAT = "wplus-maps-1"
 FILE = Path(__file__).with_name("data") / "spade.safetensors"
 REACH = 9  # pixels of a map: how far around what changes features change, too
+LARGE = ("background", "skin", "hair", "neck", "clothes")
+PURE = 0.9  # share of a class from which on a cell is of no other
 KNOWN = 0.5  # of `changed`: features below it are the face's own
 
 
@@ -94,14 +96,16 @@ class Painter(nn.Module):
 
 
 def collage(x: Tensor, known: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-    """Features that are not known become those of the nearest known cell of the same class, 0 where there is none ->
-    the features, and where they were copied (B, 1, CELLS, CELLS)."""
-    cells, begun = coarse(wanted), x.clone()
-    copied = torch.zeros_like(known)
-    for row, (labels, free) in enumerate(zip(cells.numpy(), (known[:, 0] < 0.5).cpu().numpy(), strict=True)):
+    """Features that are not known become those of the nearest known cell of the same class, and of no other where there
+    is such a one; 0 where there is none -> the features, and where they were copied (B, 1, CELLS, CELLS)."""
+    share, begun = shares(wanted), x.clone()
+    cells, copied = coarse(share).numpy(), torch.zeros_like(known)
+    pure = (share.amax(1) > PURE).numpy()
+    for row, free in enumerate((known[:, 0] < 0.5).cpu().numpy()):
         begun[row, :, torch.from_numpy(free)] = 0
-        for label in np.unique(labels[free]):
-            need, have = free & (labels == label), ~free & (labels == label)
+        for label in np.unique(cells[row][free]):
+            need, have = free & (cells[row] == label), ~free & (cells[row] == label)
+            have = have & pure[row] if (have & pure[row]).any() else have
             if have.any():
                 rows, columns = ndimage.distance_transform_edt(~have, return_distances=False, return_indices=True)
                 source = torch.from_numpy(rows[need]), torch.from_numpy(columns[need])
@@ -110,11 +114,15 @@ def collage(x: Tensor, known: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     return begun, copied
 
 
-def coarse(maps: Tensor) -> Tensor:
-    """Maps (B, SIDE, SIDE) -> (B, CELLS, CELLS): the class that a cell has most of, small parts counting double."""
-    share = F.interpolate(one_hot(maps), (CELLS, CELLS), mode="area")
-    large = torch.tensor([name in ("background", "skin", "hair", "neck", "clothes") for name in CLASSES])
-    return (share * torch.where(large, 1.0, 2.0)[:, None, None]).argmax(1).cpu()
+def shares(maps: Tensor) -> Tensor:
+    """Maps (B, SIDE, SIDE) -> the share of every class in a cell (B, classes, CELLS, CELLS)."""
+    return F.interpolate(one_hot(maps), (CELLS, CELLS), mode="area").cpu()
+
+
+def coarse(share: Tensor) -> Tensor:
+    """Shares -> (B, CELLS, CELLS): the class that a cell has most of, small parts counting double."""
+    large = torch.tensor([name in LARGE for name in CLASSES])
+    return (share * torch.where(large, 1.0, 2.0)[:, None, None]).argmax(1)
 
 
 def one_hot(maps: Tensor) -> Tensor:

@@ -87,7 +87,7 @@ def moved(labels: np.ndarray, part: str, to: Sequence[float]) -> np.ndarray:
     inside = of(labels, part)
     box = box_of(inside)
     if box is None:
-        raise UsageError(f"There is no {part.replace('_', ' ')} in this face.")
+        raise UsageError(f"This face has no {part.replace('_', ' ')}.")
     checked_box(to)
     return pasted(
         without(labels, inside), carried(labels, inside, box, to), beneath=part in ("hair", "neck", "clothes")

@@ -27,6 +27,7 @@ from stylegan2.files import replacing
 
 WIDTH = 256
 FORMAT = "wplus-heads-1"
+PAINTED = "paint:"  # before a region: see `Head.paints`
 KINDS = ("cyclegan", "stargan", "instagan")
 
 
@@ -122,7 +123,15 @@ class Head:
     @property
     def region(self) -> str | None:
         """Where its instance is: outside that, nothing is to change.  None: it is for the whole face."""
-        return self.family.regions.get(self.name.partition(":")[2])
+        found = self.family.regions.get(self.name.partition(":")[2])
+        return found.removeprefix(PAINTED) if found else None
+
+    @property
+    def paints(self) -> str | None:
+        """The part whose shape alone it changes: what that uncovers is painted from the face itself, see
+        `editing.spatial`."""
+        found = self.family.regions.get(self.name.partition(":")[2], "")
+        return found.removeprefix(PAINTED).partition("~")[0] if found.startswith(PAINTED) else None
 
     @torch.no_grad()
     def amounts(self, ws: Tensor) -> Tensor:

@@ -178,3 +178,17 @@ def test_a_region_is_where_the_parser_sees_it_before_or_after(size):
 def test_a_step_keeps_its_region_in_a_recipe():
     step = Step(parameters={"name": "smile", "strength": 1.0}, region="mouth")
     assert Recipe.from_json(Recipe(steps=(step,)).to_json()).steps[0].region == "mouth"
+
+
+def test_a_region_may_be_grown():
+    seen = np.zeros((256, 256, len(CLASSES)), np.float32)
+    seen[..., CLASSES.index("skin")] = 1
+    seen[100:140, 100:140] = np.eye(len(CLASSES))[CLASSES.index("hair")]
+    plain, wide = (regions.mask(region, seen, seen, 256) for region in ("hair", "hair~8"))
+    assert plain[120, 120] == wide[120, 120] == 1 and plain[120, 95] == 0 and wide[120, 95] == 1
+    assert wide[120, 80] == 0 and (wide >= plain - 1e-6).all()
+    assert regions.classes("hair+brows~3") == regions.classes("hair+brows")
+    assert regions.covers("hair~3", "hair") and not regions.covers("hair", "hair~3") and regions.covers(None, "hair~3")
+    for wrong in ("hair~", "hair~x", "hair~300", "hair~-1"):
+        with pytest.raises(UsageError, match="hair~3"):
+            regions.check(wrong, {})

@@ -8,8 +8,11 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from editing.faces import photo as photos
+from editing.heads.maps import SIDE
+from stylegan2.errors import UsageError
 from ui import words
 from ui.presets import PRESETS
+from ui.views import paint
 
 APP = Path(__file__).parents[2] / "ui" / "app.py"
 EN = lambda key, **values: words.say("en", key, **values)  # noqa: E731
@@ -66,7 +69,7 @@ def test_it_is_for_this_machine_only(mobile, monkeypatch):
     assert "wplus ui" in errors(app)[0] and not app.file_uploader
 
 
-@pytest.mark.parametrize("name", ["photo", "edit", "points", "mix", "save", "batch"])
+@pytest.mark.parametrize("name", ["photo", "edit", "paint", "boxes", "points", "mix", "save", "batch"])
 def test_every_view_can_be_seen_before_there_is_a_photo(page, name):
     app = view(page(), name)
     assert not errors(app)
@@ -90,6 +93,31 @@ def test_a_generated_face_is_edited_at_once(page):
     app.button(key="reset").click()
     app.run()
     assert not studio.steps()
+
+
+def test_parts_are_painted_and_moved_beside_other_edits(page):
+    app = page()
+    app.button(key="generate").click()
+    app = sound(app.run())
+    studio = app.session_state["studio"]
+    studio.set({"smile": 1.0})
+    x, y, width, height = studio.parts()["mouth"].box
+    studio.move({"mouth": [x, y + 0.04, width, height]})
+    for name in ("paint", "boxes"):
+        app = view(app, name)
+        assert not errors(app) and not app.button(key="undo").disabled
+    assert any(key[0] == "ground" for key in app.session_state["pictures"])  # without the smile: it is not on the map
+    app.button(key="undo").click()
+    app = sound(app.run())
+    assert [step.op for step in studio.steps()] == ["latent"]
+
+
+def test_a_map_that_the_page_did_not_make_is_refused():
+    labels = np.arange(SIDE * SIDE, dtype=np.uint32).astype(np.uint8).reshape(SIDE, SIDE)
+    assert np.array_equal(paint.decoded(paint.coded(labels)), labels)
+    for text in ("%%", "", "AAAA", paint.coded(labels)[:-8]):
+        with pytest.raises(UsageError, match="no map"):
+            paint.decoded(text)
 
 
 def test_a_photo_is_found_and_edited(page, face_file):

@@ -247,6 +247,80 @@ def test_points_are_dragged(visit):
     page.wait_for_function("() => document.querySelector('.st-key-undo button')?.disabled === false")
 
 
+NEAR = """() => {  // how far the picture is from the first one
+    const pen = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
+    const read = (name) => {
+        pen.drawImage(deep(name), 0, 0, 128, 128); return pen.getImageData(40, 20, 48, 90).data; };
+    const a = read('img.now'), b = read('img.before');
+    return a.reduce((sum, v, i) => sum + Math.abs(v - b[i]), 0) / a.length; }"""
+
+
+def pulled(page, selector, *places):
+    """A pointer goes down at the first of these places (x, y in parts of an element), along the others, and up."""
+    box = page.locator(selector).bounding_box()
+    for number, (x, y) in enumerate(places):
+        page.mouse.move(box["x"] + box["width"] * x, box["y"] + box["height"] * y, steps=4)
+        if number == 0:
+            page.mouse.down()
+    page.mouse.up()
+
+
+def test_a_part_is_painted_and_undone(visit):
+    page = visit()
+    generate(page, 11)
+    browsing.go(page, "Paint parts")
+    page.locator(".labelling canvas.map").wait_for()
+    calm(page)
+    apply, unstroke = page.locator("button.apply"), page.locator("button.unstroke")
+    assert apply.is_disabled() and page.evaluate(NEAR) < 1
+    page.get_by_role("radio", name="skin", exact=True).check()
+    page.keyboard.press("]")
+    page.wait_for_function("() => deep('.palette .size').value == 12")
+    pulled(page, "canvas.map", (0.4, 0.72), (0.6, 0.76))
+    pulled(page, "canvas.map", (0.2, 0.2), (0.2, 0.3))
+    page.keyboard.press("Control+z")  # not applied yet: the stroke is taken back, and nothing else
+    assert unstroke.is_enabled() and apply.is_enabled()
+    apply.click()
+    page.wait_for_function(f"() => ({NEAR})() > 1")
+    page.wait_for_function("() => deep('button.apply').disabled && deep('.viewer').dataset.mode === 'after'")
+    calm(page)
+    page.locator(".st-key-undo button").click()
+    page.wait_for_function(f"() => ({NEAR})() < 1")
+    assert page.locator(".st-key-undo button").is_disabled()
+    page.locator(".st-key-redo button").click()
+    page.wait_for_function(f"() => ({NEAR})() > 1")
+    page.locator(".labels button.clear").click()
+    page.wait_for_function(f"() => ({NEAR})() < 1")
+
+
+def test_a_part_is_moved_by_its_box_by_keys_and_by_numbers(visit):
+    page = visit()
+    generate(page, 11)
+    browsing.go(page, "Move parts")
+    mouth, down = page.locator('.box[data-part="mouth"]'), page.locator('[data-place="mouth-down"]')
+    mouth.wait_for()
+    calm(page)
+    side = page.locator(".frame").bounding_box()["width"]
+    height = mouth.bounding_box()["height"]
+    pulled(page, '.box[data-part="mouth"]', (0.5, 0.5), (0.5, 0.5 + 0.05 * side / height))
+    page.wait_for_function(f"() => ({NEAR})() > 1")
+    page.wait_for_function("() => Math.abs(deep('[data-place=mouth-down]').value - 5) < 0.3")
+    calm(page)
+    was = float(down.input_value())
+    mouth.press("ArrowUp")
+    mouth.press("ArrowUp")
+    page.wait_for_function("was => Math.abs(deep('[data-place=mouth-down]').value - was + 1) < 0.15", arg=was)
+    assert "down" in mouth.get_attribute("aria-label")
+    page.locator('[data-place="mouth-size"]').fill("120")
+    page.locator('[data-place="mouth-size"]').press("Tab")
+    page.wait_for_function(
+        "old => deep('.box[data-part=mouth]').getBoundingClientRect().height > 1.1 * old", arg=height
+    )
+    page.locator("button.home").click()
+    page.wait_for_function("() => deep('[data-place=mouth-size]').value == 100")
+    page.wait_for_function(f"() => ({NEAR})() < 1")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_narrow_screen_holds_everything(visit, scheme):
     page = visit(viewport={"width": 390, "height": 844}, color_scheme=scheme)
@@ -257,6 +331,13 @@ def test_a_narrow_screen_holds_everything(visit, scheme):
     slider(page, "smile").scroll_into_view_if_needed()
     frame = page.locator(".frame").bounding_box()
     assert frame["y"] + frame["height"] > 150  # the picture stays in sight while a slider is used
+    for name, shown, used in (("Paint parts", ".labelling .frame", ".chip >> nth=12"),
+                              ("Move parts", ".boxing .frame", "[data-place=nose-size]")):  # fmt: skip
+        browsing.go(page, name)
+        page.locator(used).scroll_into_view_if_needed()
+        frame, box = (page.locator(each).bounding_box() for each in (shown, used))
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert frame["y"] + frame["height"] > 150 and box["x"] + box["width"] <= 390
 
 
 def test_korean(visit):
@@ -266,9 +347,12 @@ def test_korean(visit):
     assert page.get_by_text("실행 취소").is_visible()
 
 
-def test_everything_that_can_be_used_has_a_name(visit):
+@pytest.mark.parametrize("name", ["Edit", "Paint parts", "Move parts"])
+def test_everything_that_can_be_used_has_a_name(visit, name):
     page = visit()
     generate(page, 26)
+    browsing.go(page, name)
+    page.locator({"Edit": ".sliders", "Paint parts": ".palette", "Move parts": ".places"}[name]).wait_for()
     nameless = page.evaluate("""() => {
         const all = [];
         const walk = (root) => root.querySelectorAll('*').forEach(

@@ -5,14 +5,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from editing import edit as command_line
-from editing import provenance
+from editing import provenance, spatial
 from editing.faces import align
 from editing.faces import photo as photos
+from editing.heads import repaint
+from editing.judges import parsing
+from editing.judges.parsing.labels import CLASSES
+from editing.spatial import NOTHING, SIDE
 from editing.translation.degrade import WAYS
 from editing.types import Inversion, Recipe, latent_step
 from stylegan2.errors import NoFaceFound, PhotoError, UsageError
+from stylegan2.generator import FeatureEdit
 from ui import studio as studios
 from ui.engine import CANCELLED, DONE
 from ui.history import History
@@ -210,6 +216,104 @@ def test_points_are_dragged_and_stay_in_the_recipe(studio, inverted, monkeypatch
     monkeypatch.setattr(dragging, "change", lambda *_: calls.append(1))
     studio.set({"smile": 1.0})
     assert studio.preview().shape == (512, 512, 3) and studio.refine().edit.changed and not calls  # found once
+
+
+def test_a_drag_from_elsewhere_is_seen_at_once(studio, inverted):
+    from editing import dragging
+
+    inverted(studio)
+    unedited = studio.preview().astype(int)
+    studio.do(studio.recipe.then(dragging.step_of([[0.4, 0.62, 0.38, 0.6]], steps=2)))
+    assert not studio.current.drags and np.abs(studio.preview() - unedited).max() > 10
+
+
+def painted(label, x, y, width, height):
+    labels = np.full((SIDE, SIDE), NOTHING, np.uint8)
+    labels[y : y + height, x : x + width] = CLASSES.index(label)
+    return labels
+
+
+def test_labels_are_painted_replaced_and_taken_out(studio, inverted):
+    inverted(studio)
+    unedited, studio.current.drags = studio.preview().astype(int), {}
+    studio.label(painted("hair", 44, 34, 40, 14))
+    quick = np.abs(studio.preview() - unedited)
+    assert quick[136:192, 176:336].mean() > 5 and quick[400:].mean() < 1
+    more = painted("hair", 40, 34, 48, 14)
+    studio.label(more)
+    (step,) = studio.steps()
+    assert step.op == "paint" and np.array_equal(studio.labels(), more)
+    assert (studio.map("paint") == spatial.map_of(studio.engine.generator, studio.inversion)).all()  # without the paint
+    studio.undo()
+    assert not np.array_equal(studio.labels(), more) and len(studio.steps()) == 1
+    studio.redo()
+    studio.label(np.full((SIDE, SIDE), NOTHING, np.uint8))
+    assert not studio.steps() and np.array_equal(studio.preview(), unedited)
+    for wrong in (np.zeros((4, 5), np.uint8), np.full((SIDE, SIDE), 77, np.uint8)):
+        with pytest.raises(UsageError):
+            studio.label(wrong)
+
+
+def test_parts_are_moved_scaled_and_put_back(studio, inverted):
+    inverted(studio)
+    x, y, width, height = studio.parts()["mouth"].home
+    studio.move({"mouth": [x, y + 0.05, width, height]})
+    studio.move({"nose": list(studio.parts()["nose"].home)})  # where it is
+    (step,) = studio.steps()
+    assert step.op == "boxes" and list(step.parameters["boxes"]) == ["mouth"]
+    assert studio.parts()["mouth"].box == pytest.approx((x, y + 0.05, width, height), abs=1e-4)
+    result = studio.refine()
+    box = repaint.box_of(repaint.of(parsing.parse(result.crop), "mouth"))
+    assert box[1] + box[3] - y - height == pytest.approx(0.05, abs=0.02)  # the lower lip's edge
+    studio.move({"mouth": None})
+    assert not studio.steps()
+    studio.undo()
+    for changes in ({"mouth": [5, 5, 1, 1]}, {"mouth": "far"}):
+        with pytest.raises(UsageError):
+            studio.move(changes)
+    assert len(studio.steps()) == 1
+
+
+def test_painting_goes_on_from_what_was_moved(studio, inverted):
+    inverted(studio)
+    studio.label(painted("hair", 44, 34, 40, 14))
+    x, y, width, height = studio.parts()["mouth"].home
+    studio.move({"mouth": [x, y + 0.05, width, height]})
+    labels = studio.map("paint")
+    assert (labels[36:46, 46:80] == CLASSES.index("hair")).all() and (studio.labels() == NOTHING).all()
+    assert repaint.box_of(repaint.of(labels, "mouth"))[1] == pytest.approx(y + 0.05, abs=0.01)
+    studio.label(painted("skin", 44, 34, 4, 14))
+    assert [step.op for step in studio.steps()] == ["paint", "boxes", "paint"]
+    data, _ = studio.export(".png")
+    steps = studio.steps()
+    studio.reset()
+    studio.open(data, "edited.png")
+    assert studio.steps() == steps and studio.left_out == 0
+
+
+def test_what_was_painted_first_can_be_moved(studio):
+    studio.generated(3)
+    assert "glasses" not in studio.parts()
+    studio.label(painted("glasses", 36, 56, 56, 6))
+    x, y, width, height = studio.parts()["glasses"].home
+    studio.move({"glasses": [x, y + 0.03, width, height]})
+    assert studio.preview().shape == (512, 512, 3)
+
+
+def test_a_preview_plans_on_the_same_map_as_the_real_picture(studio, inverted):
+    inverted(studio)
+    opened = studio.current
+    bare = opened.inversions[opened.chosen[0]]
+    random = torch.Generator().manual_seed(0)
+    own = FeatureEdit(8 * torch.randn(1, 256, 128, 128, generator=random), torch.ones(1, 1, 128, 128), bare.ws)
+    opened.inversions[opened.chosen[0]] = whole = replace(bare, features={"b128": own})
+    studio._use(opened, opened.chosen[0])
+    opened.drags.clear()
+    studio.do(studio.recipe.then(spatial.moves_step({"face": (0.0, 0.01)})))
+    studio.preview()
+    maps = [spatial.map_of(studio.engine.generator, each) for each in (whole, bare)]
+    (plan,) = [each for each in opened.drags.values() if isinstance(each, spatial.Plan)]
+    assert np.array_equal(plan.before, maps[0]) and not np.array_equal(*maps)
 
 
 def test_a_generated_face_needs_no_photo_and_no_search(studio):

@@ -8,8 +8,10 @@ import pytest
 from editing.directions import catalogue
 from editing.heads import registry
 from editing.judges import population
-from ui import words
+from editing.judges.parsing.labels import CLASSES
+from ui import placing, words
 from ui.presets import PRESETS
+from ui.views import boxes, paint
 
 TEXTS = {path.stem: json.loads(path.read_text("utf-8")) for path in words.FOLDER.glob("*.json")}
 
@@ -37,6 +39,12 @@ def test_korean_has_a_name_for_every_edit_group_judge_and_preset():
     assert not wanted - set(TEXTS["ko"])
     heads = {f"edit.{name}" for name in registry.heads()} | {"group.heads"}
     assert len(heads) > 10 and not heads - set(TEXTS["ko"]) and not heads - set(TEXTS["en"])
+
+
+@pytest.mark.parametrize("code", TEXTS)
+def test_every_part_and_label_has_a_name(code):
+    assert {f"label.{name}" for name in CLASSES} | {f"part.{name}" for name in placing.PARTS} <= set(TEXTS[code])
+    assert set(boxes.ORDER) == set(placing.PARTS) and set(paint.ORDER) == set(CLASSES)
 
 
 def test_what_is_not_translated_falls_back():

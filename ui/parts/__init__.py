@@ -1,4 +1,5 @@
-"""The three parts of the page that Streamlit has no widget for: sliders, the picture, faces to choose from.
+"""The parts of the page that Streamlit has no widget for: sliders, the picture and what is done on it, faces to choose
+from, a palette of labels, a list of places.
 
 Plain HTML, CSS and JavaScript from this folder, mounted as components (version 2); nothing is fetched from anywhere.
 """
@@ -10,7 +11,10 @@ from pathlib import Path
 
 import streamlit as st
 
-HTML = {"sliders": '<div class="sliders"></div>', "faces": '<div class="faces"><img draggable="false"></div>'}
+NAMES = ("sliders", "viewer", "faces", "palette", "places")
+HTML = {"sliders": '<div class="sliders"></div>', "faces": '<div class="faces"><img draggable="false"></div>',
+        "places": '<table class="places"></table>'}  # fmt: skip
+MORE = {"viewer": ("outbox.js", "labels.js", "boxes.js", "tools.css"), "places": ("outbox.js", "boxes.js")}  # used, too
 
 
 @cache
@@ -19,6 +23,10 @@ def _text(name: str) -> str:
 
 
 def mount(name: str):
-    """The component of that name ('sliders', 'viewer', 'faces'), to be called with key, data and callbacks."""
+    """The component of that name (`NAMES`), to be called with key, data and callbacks."""
     html = HTML[name] if name in HTML else _text(f"{name}.html")
-    return st.components.v2.component(f"wplus_{name}", html=html, css=_text(f"{name}.css"), js=_text(f"{name}.js"))
+    css, js = (
+        "\n".join(_text(file) for file in (*MORE.get(name, ()), f"{name}.{kind}") if file.endswith(f".{kind}"))
+        for kind in ("css", "js")
+    )
+    return st.components.v2.component(f"wplus_{name}", html=html, css=css, js=js)

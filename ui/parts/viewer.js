@@ -1,8 +1,11 @@
 // The picture: after, a wipe between before and after, the difference, or before while a button is held.
-// On it a mask can be painted, or points set to be dragged.  Nothing here asks the server for anything but through events.
+// On it a mask can be painted, or points set to be dragged; labels.js and boxes.js are two tools more.  Nothing here
+// asks the server for anything but through events.
 
 const CALM = 600; // ms without news after which the real picture is asked for
 const BRUSH = 256; // side of a painted mask
+const TOUCHED = new Set(["range", "radio", "checkbox"]); // inputs that take no letters
+const TOOLS = { labels: setUpLabels, boxes: setUpBoxes };
 
 export default function ({ data, parentElement, setTriggerValue }) {
   const root = parentElement.querySelector(".viewer");
@@ -14,13 +17,33 @@ export default function ({ data, parentElement, setTriggerValue }) {
   state.now.alt = data.words.after;
   state.before.alt = data.words.before;
   root.classList.toggle("rough", !data.final);
-  for (const button of root.querySelectorAll("[data-word]")) button.textContent = data.words[button.dataset.word];
+  for (const each of root.querySelectorAll("[data-word]")) each.textContent = data.words[each.dataset.word];
   root.querySelector(".wipe").setAttribute("aria-label", data.words.wipe);
   const painting = data.tool === "brush", pointing = data.tool === "points";
   root.classList.toggle("painting", painting);
   root.classList.toggle("pointing", pointing);
   root.querySelector(".brush").hidden = !painting;
   root.querySelector(".points").hidden = !pointing;
+  const settle = () => (document.wplusBusy ? null : state.tell("settled", data.stamp)); // news follow what makes it busy
+  state.busy = () => clearTimeout(state.timer);
+  state.rest = () => {
+    clearTimeout(state.timer);
+    if (!data.final) state.timer = setTimeout(settle, CALM);
+  };
+  const over = data.tool in TOOLS;
+  root.classList.toggle("labelling", data.tool === "labels");
+  root.classList.toggle("boxing", data.tool === "boxes");
+  root.querySelector(".labels").hidden = data.tool !== "labels";
+  root.querySelector(".parts").hidden = data.tool !== "boxes";
+  root.querySelector(".overs").hidden = !over;
+  const ground = root.querySelector(".ground");
+  ground.hidden = !data.ground;
+  if (data.ground && ground.src !== data.ground) ground.src = data.ground;
+  if (over && !state.tools[data.tool]) {
+    state.tools[data.tool] = TOOLS[data.tool](root, state);
+    state.mode = "over";
+  }
+  state.tools[data.tool]?.take(data[data.tool]);
   if (data.clear !== state.clear) {
     state.clear = data.clear;
     state.pairs = [];
@@ -30,15 +53,17 @@ export default function ({ data, parentElement, setTriggerValue }) {
   drawHistory(root.querySelector(".history"), data, setTriggerValue);
   state.show();
 
-  document.wplusBusy = 0;
-  clearTimeout(state.timer);
-  const settle = () => (document.wplusBusy ? null : state.tell("settled", data.stamp)); // news follow what makes it busy
-  if (!data.final) state.timer = setTimeout(settle, CALM);
+  if (!state.tools.boxes?.outbox.sent) document.wplusBusy = 0;
+  state.rest();
 
   const keys = (event) => {
-    const inField = event.composedPath().some((each) => /^(input|textarea)$/i.test(each.tagName ?? "") && each.type !== "range");
-    if (!(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== "z" || inField) return;
+    const inField = event.composedPath().some((each) => /^(input|textarea)$/i.test(each.tagName ?? "") && !TOUCHED.has(each.type));
+    const tool = state.tools[state.data.tool];
+    if (inField) return;
+    if (!(event.ctrlKey || event.metaKey)) return tool?.key?.(event);
+    if (event.key.toLowerCase() !== "z") return;
     event.preventDefault();
+    if (!event.shiftKey && tool?.back?.()) return; // a stroke that was not applied yet
     state.tell("key", event.shiftKey ? "redo" : "undo");
   };
   document.removeEventListener("keydown", document.wplusKeys);
@@ -53,7 +78,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
 function setUp(root) {
   const find = (name) => root.querySelector(name);
   const state = { now: find(".now"), before: find(".before"), marks: find(".marks"), mode: "after", wipe: 50, held: false,
-    pairs: [], clear: null, timer: 0 };
+    pairs: [], clear: null, timer: 0, tools: {} };
   const difference = find(".difference");
 
   state.show = () => {

@@ -62,8 +62,9 @@ def editing() -> None:
 # --------------------------------------------------------------------------------------------- picture
 
 
-def viewer(state, tool: str | None, key: str = "viewer", **callbacks) -> None:
-    """The quick picture of the recipe, or the real one where it has been drawn since."""
+def viewer(state, tool: str | None, key: str = "viewer", more: dict | None = None, **callbacks) -> None:
+    """The quick picture of the recipe, or the real one where it has been drawn since; more: what a tool needs, and
+    words of its own."""
     studio = state.studio
     final = state.result is not None and state.result[0] == state.stamp
     if not final and state.pop("settle", None) == state.stamp:
@@ -85,10 +86,11 @@ def viewer(state, tool: str | None, key: str = "viewer", **callbacks) -> None:
         before = page.kept(("small", *place), lambda: page.url(page.smaller(studio.before(), 512)))
         now = state.get("quick", before)
     names = ("after", "before", "wipe", "difference", "hold", "erase", "clear", "use", "back", "drag")
+    more, words = more or {}, {name: page.say(name) for name in names} | {"step": page.say("history.step", number="{}")}
     page.components()["viewer"](
         key=key,
-        data={"now": now, "before": before, "final": final, "stamp": state.stamp, "tool": tool, "clear": state.points,
-              "words": {name: page.say(name) for name in names} | {"step": page.say("history.step", number="{}")},
+        data={**more, "now": now, "before": before, "final": final, "stamp": state.stamp, "tool": tool,
+              "clear": state.points, "words": {**words, **more.get("words", {})},
               "line": line(state), "at": len(studio.current.history.past)},
         on_went_change=lambda: went(key),
         on_settled_change=lambda: settled(key),
@@ -96,6 +98,17 @@ def viewer(state, tool: str | None, key: str = "viewer", **callbacks) -> None:
         on_mask_change=lambda: masked(key),
         **callbacks,
     )  # fmt: skip
+
+
+def ground(state) -> str | None:
+    """The face as its map has it: drags, paint and moved parts without the edits that come on top; None where there are
+    none of those."""
+    studio = state.studio
+    recipe = studio.ground()
+    if len(recipe.steps) == len(studio.steps()):
+        return None
+    place = (studio.current.photo.sha256, studio.current.face, studio.current.chosen[studio.current.face])
+    return page.kept(("ground", *place, recipe.model_dump_json()), lambda: page.url(studio.preview(recipe), 85))
 
 
 def draw(state) -> None:

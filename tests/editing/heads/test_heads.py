@@ -15,6 +15,7 @@ from editing.heads.translators import Family, Head, StarTranslator, Translator, 
 from editing.types import Inversion, Recipe, latent_step
 from stylegan2.errors import UsageError, WplusError
 
+WAYS = ("a2b", "b2a")
 LABELS, GROUPS = ["dark", "blond", "glasses"], [["dark", "blond"]]
 
 
@@ -27,15 +28,15 @@ def family(kind, rows=MERGED):
     torch.manual_seed(1)
     actions = Actions(["one", "two"], drawn(2, rows, 512), torch.tensor([[-1.0, 2.0], [-3.0, 3.0]]))
     whitening = Whitening.of(drawn(200, 512))
-    make = {"cyclegan": lambda: Translator(2, width=8), "stargan": lambda: StarTranslator(2, 3, 8)}
-    translators = {way: make[kind]() for way in (("a2b", "b2a") if kind == "cyclegan" else ("all",))}
-    for translator in translators.values():
+    star = kind == "stargan"
+    made = {way: StarTranslator(2, 3, 8) if star else Translator(2, width=8) for way in (("all",) if star else WAYS)}
+    for translator in made.values():
         for parameter in translator.parameters():
             parameter.data += 0.3 * torch.randn_like(parameter)
-        (translator if kind == "cyclegan" else translator.inner).limits.copy_(actions.limits)
+        (translator.inner if star else translator).limits.copy_(actions.limits)
         translator.eval().requires_grad_(False)
-    labels = (LABELS, GROUPS) if kind == "stargan" else ((), ())
-    return Family(kind, whitening, actions, translators, *labels)
+    regions = dict.fromkeys(WAYS, "hair~2") if kind == "instagan" else {}
+    return Family(kind, whitening, actions, made, *((LABELS, GROUPS) if star else ((), ())), regions=regions)
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def shipped(registered):
 
 
 def test_a_file_gives_back_what_went_into_it(tmp_path):
-    for kind in ("cyclegan", "stargan"):
+    for kind in ("cyclegan", "stargan", "instagan"):
         made, path = family(kind), tmp_path / f"{kind}.safetensors"
         save(made, path)
         heads = load(path)
@@ -56,6 +57,18 @@ def test_a_file_gives_back_what_went_into_it(tmp_path):
         for name, head in heads.items():
             expected = Head(name, made)(ws)
             torch.testing.assert_close(head(ws), expected, rtol=0.02, atol=0.02)  # float16
+
+
+def test_an_instances_head_says_where_it_is_seen(shipped):
+    save(family("instagan"), shipped / "instagan.safetensors")
+    registry.heads.cache_clear()
+    step = latent_step("instagan:a2b", 1.0)
+    assert step.region is None and steps.region_of(step) == "hair~2"
+    assert steps.region_of(step.model_copy(update={"region": "lips"})) == "lips"
+    assert steps.region_of(latent_step("cyclegan:a2b", 1.0)) is None
+    inversion = Inversion(drawn(1, 18, 512), "x")
+    bottom, hair = steps.layers(inversion, [step], {})
+    assert bottom.inversion is inversion and (hair.region, hair.inversion is inversion) == ("hair~2", False)
 
 
 def test_names_say_what_heads_do(shipped):

@@ -70,8 +70,10 @@ def test_the_shapes_of_another_map_are_kept(face):
 
 
 @pytest.mark.parametrize("layout,words", [
-    ({}, "names objects"), (["hair"], "names objects"), ({"moth": (0, 0, 1, 1)}, "mouth"), ({"hair": (0, 0, 1)}, "four numbers"),
-    ({"hair": (3, 0, 1, 1)}, "does not lie in the picture"), ({"hair": "abcd"}, "four numbers")])  # fmt: skip
+    ({}, "names objects"), (["hair"], "names objects"), ({"moth": (0, 0, 1, 1)}, "mouth"),
+    ({"hair": (0, 0, 1)}, "four numbers"), ({"hair": (3, 0, 1, 1)}, "does not lie in the picture"),
+    ({"hair": "abcd"}, "four numbers"),
+])  # fmt: skip
 def test_layouts_that_are_none(layout, words):
     with pytest.raises(UsageError, match=words):
         layouts.shipped().map_of(layout)

@@ -46,13 +46,25 @@ def test_a_collage_copies_from_the_nearest_cell_of_the_same_part():
     assert (begun[..., 16:] == 0).all() and (copied[..., 16:] == 0).all() and (copied[..., 12:16] == 1).all()
 
 
+def test_a_collage_copies_from_cells_that_have_nothing_else_where_there_are_such():
+    x = torch.arange(32.0).expand(1, 3, 32, 32).clone()
+    known = torch.ones(1, 1, 32, 32)
+    known[..., 8:16] = 0
+    labels = halves()
+    labels[..., 28:31] = EYES  # column 7 of the cells: a quarter of it is skin
+    labels[..., 20:24] = EYES
+    labels[..., 20] = SKIN
+    begun, _ = maps.collage(x, known, labels)
+    assert (begun[0, 0, :, 8:16] == 6).all()
+
+
 def test_small_parts_are_seen_in_cells_that_they_half_fill():
     labels = torch.full((1, maps.SIDE, maps.SIDE), SKIN)
     labels[0, 40:42, 40:44] = EYES  # half of a cell
-    assert maps.coarse(labels)[0, 10, 10] == EYES
+    assert maps.coarse(maps.shares(labels))[0, 10, 10] == EYES
     labels[0, 40:42, 40:44] = HAIR
     labels[0, 40, 40] = HAIR
-    assert (maps.coarse(labels) == SKIN).sum() >= 32 * 32 - 1
+    assert (maps.coarse(maps.shares(labels)) == SKIN).sum() >= 32 * 32 - 1
 
 
 def test_what_does_not_change_stays_as_it_is_to_the_bit():

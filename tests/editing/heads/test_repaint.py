@@ -75,7 +75,7 @@ def test_boxes_and_parts_that_cannot_be(face):
                   (float("nan"), 0, 1, 1)]:  # fmt: skip
         with pytest.raises(UsageError, match="[Bb]ox"):
             repaint.moved(face, "mouth", wrong)
-    with pytest.raises(UsageError, match="no glasses in this face"):
+    with pytest.raises(UsageError, match="has no glasses"):
         repaint.moved(face, "glasses", (0.1, 0.1, 0.2, 0.2))
     half = repaint.moved(face, "mouth", (-0.08, 0.7, 0.16, 0.1))  # partly outside is a place
     assert 0 < repaint.of(half, "mouth").sum() < repaint.of(face, "mouth").sum()
