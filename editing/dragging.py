@@ -33,7 +33,7 @@ from encoders.metric import stage
 from stylegan2 import w_statistics
 from stylegan2.engine import area_resize
 from stylegan2.errors import Cancelled, UsageError
-from stylegan2.generator import Generator
+from stylegan2.generator import FeatureEdit, Features, Generator
 
 ROWS = 6  # of the code that move: pose and shape; the others paint
 STEPS, MOST = 40, 200
@@ -52,8 +52,11 @@ Points = Sequence[tuple[float, float, float, float]]
 
 
 def drag(generator: Generator, ws: Tensor, points: Points, steps: int = STEPS,
-         callback: Callable[[int, int, str], bool | None] | None = None) -> Tensor:  # fmt: skip
+         callback: Callable[[int, int, str], bool | None] | None = None,
+         features: Features | None = None) -> Tensor:  # fmt: skip
     """ws (1, num_ws, w_dim) -> ws of the same shape; points: (x, y) to (x, y) in parts of the crop, y down.
+
+    features: of the face, if it was drawn from a map.
 
     callback(step, total, 'drag') may return False to stop (Cancelled).  UsageError for points that are none.
     """
@@ -61,7 +64,7 @@ def drag(generator: Generator, ws: Tensor, points: Points, steps: int = STEPS,
     statistics = w_statistics.load().to(ws.device)
     name, start = stage(generator), statistics.whiten(ws.detach())
     with torch.no_grad():
-        first = generator.synthesis(ws, until=name).contiguous()
+        first = generator.synthesis(ws, features=features, until=name).contiguous()
     size = first.shape[-1]
     handles, targets = pairs[:, :2] * size - 0.5, pairs[:, 2:] * size - 0.5
     known = sampled(first, handles[:, None] + disc(SEEN).to(ws))  # (N, K, C): what each handle looks like
@@ -78,7 +81,7 @@ def drag(generator: Generator, ws: Tensor, points: Points, steps: int = STEPS,
         going = left[:, 0] > NEAR
         if not bool(going.any()):
             break
-        now = generator.synthesis(code(), until=name)
+        now = generator.synthesis(code(), features=features, until=name)
         ahead = way / left.clamp_min(1e-6) * left.clamp_max(STRIDE)
         patch = handles[:, None] + disc(AROUND).to(ws)
         moved = sampled(now, patch + ahead[:, None]) - sampled(now.detach(), patch)
@@ -89,7 +92,7 @@ def drag(generator: Generator, ws: Tensor, points: Points, steps: int = STEPS,
             pace = RATE * min(1.0, float(left.max()) / SLOW)
             shared -= pace * slopes[0] / size_of
             apart -= APART * pace * slopes[1] / size_of
-            handles = tracked(generator.synthesis(code(), until=name), handles, known)
+            handles = tracked(generator.synthesis(code(), features=features, until=name), handles, known)
         if callback is not None and callback(step + 1, steps, "drag") is False:
             raise Cancelled(f"Dragging cancelled after {step + 1} of {steps} steps.")
     return code().detach()
@@ -99,7 +102,7 @@ def checked(points: Points) -> list[tuple[float, float, float, float]]:
     """Points as four finite numbers in [0, 1] each.  UsageError in one sentence otherwise."""
     try:
         found = [tuple(map(float, point)) for point in points]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         found = []
     if not 0 < len(found) <= 16 or any(
         len(p) != 4 or not all(math.isfinite(v) and 0 <= v <= 1 for v in p) for p in found
@@ -151,7 +154,8 @@ def change(generator: Generator, inversion: Inversion, step: Step, callback=None
     steps = step.parameters.get("steps", STEPS)
     if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= MOST:
         raise UsageError(f"Dragging takes 1 to {MOST} steps, not {steps!r}.")
-    return drag(generator, inversion.ws, step.parameters.get("points"), steps, callback) - inversion.ws
+    found = drag(generator, inversion.ws, step.parameters.get("points"), steps, callback, shaping(inversion))
+    return found - inversion.ws
 
 
 class Drags:
@@ -202,11 +206,16 @@ class Drags:
         key, seen = hashed(inversion, [head.name, head.sha256]), hashed(inversion, ["picture"])
         if seen not in self.memo:
             with torch.no_grad():
-                drawn = self.generator.synthesis(inversion.ws, inversion.deltas)
+                drawn = self.generator.synthesis(inversion.ws, inversion.deltas, shaping(inversion))
                 self.memo[seen] = area_resize(drawn, SIZE).clamp(-1, 1)
         if key not in self.memo:
             self.memo[key] = head.change(self.memo[seen], inversion.ws)
         return self.memo[key]
+
+
+def shaping(inversion: Inversion) -> dict[str, FeatureEdit]:
+    """The features that say what is where, of a face that was drawn from a map; not a photo's residual of few maps."""
+    return {name: edit for name, edit in sorted((inversion.features or {}).items()) if edit.basis is None}
 
 
 def key_of(inversion: Inversion, step: Step) -> str:
@@ -215,9 +224,10 @@ def key_of(inversion: Inversion, step: Step) -> str:
 
 
 def hashed(inversion: Inversion, facts: list) -> str:
-    """Of facts, the code and its weight offsets."""
+    """Of facts, the code, its weight offsets, and the features that shape it (a residual of fine detail does not)."""
     digest = hashlib.sha256(json.dumps(facts).encode())
     offsets = [factor for _, delta in sorted((inversion.deltas or {}).items()) for factor in delta.factors]
-    for tensor in (inversion.ws, *offsets):
+    edits = [tensor for edit in shaping(inversion).values() for tensor in (edit.mask, edit.residual)]
+    for tensor in (inversion.ws, *offsets, *edits):
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -173,9 +173,12 @@ def place_steps(paint: Path | None, move: Sequence[str] | None, boxes: Path | No
             raise UsageError(f"{paint} is {labels.shape[1]}x{labels.shape[0]} pixels: the map of a face is square.")
         steps.append(spatial.paint_step(labels, face))
     if boxes:
-        steps.append(spatial.boxes_step(spatial.read_layout(boxes), face))
+        steps.append(spatial.boxes_step(spatial.read_layout(boxes, moved=True), face))
     if move:
-        steps.append(spatial.moves_step(dict(map(spatial.move_of, move)), face))
+        moves = [spatial.move_of(text) for text in move]
+        if len(dict(moves)) < len(moves):
+            raise UsageError("--move names a part twice: say in one how far it goes.")
+        steps.append(spatial.moves_step(dict(moves), face))
     return steps
 
 

@@ -20,6 +20,7 @@ SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrain
 TEXT_KEY = "wplus:recipe"
 MAX_RECIPE_BYTES = 4 << 20
 
+JPEG_PACKET = 65_000  # bytes of XMP that a JPEG can hold
 _PACKET = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/">
  <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
@@ -35,9 +36,9 @@ _PACKET = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <?xpacket end="w"?>"""
 
 
-def xmp(recipe: Recipe) -> bytes:
-    """The XMP packet (UTF-8): source type, program, and the recipe as JSON in one attribute."""
-    text = escape(recipe.model_dump_json(), quote=True)
+def xmp(recipe: Recipe | None) -> bytes:
+    """The XMP packet (UTF-8): source type, program, and the recipe, if it goes in, as JSON in one attribute."""
+    text = "" if recipe is None else escape(recipe.model_dump_json(), quote=True)
     return _PACKET.format(software=escape(SOFTWARE), source_type=SOURCE_TYPE, recipe=text).encode()
 
 
@@ -59,6 +60,8 @@ def save(
 def encode(photo: photos.Photo, suffix: str, recipe: Recipe, changed: bool = True) -> bytes:
     """The bytes of the picture that `save` writes, in the format of a suffix ('.png')."""
     packet = xmp(recipe) if changed or is_marked(photo) else None
+    if packet and suffix in (".jpg", ".jpeg") and len(packet) > JPEG_PACKET:
+        packet = xmp(None)  # the mark stays; the recipe is beside the picture
     return photos.encode(photo, suffix, text={TEXT_KEY: recipe.model_dump_json()}, xmp=packet)
 
 
@@ -83,7 +86,7 @@ def recipe_text(photo: photos.Photo) -> str | None:
 def recipe_in(packet: bytes) -> str | None:
     """The recipe JSON inside an XMP packet, or None."""
     _, found, rest = packet.decode("utf-8", "replace").partition('wplus:recipe="')
-    return unescape(rest.partition('"')[0]) if found else None
+    return unescape(rest.partition('"')[0]) or None if found else None
 
 
 def load_recipe(path: str | os.PathLike) -> Recipe:

@@ -23,7 +23,7 @@ from scipy.ndimage import gaussian_filter, maximum_filter
 from torch import Tensor
 
 from editing.faces import align
-from editing.inversion.residual import gated
+from editing.inversion.residual import gated, joined
 from editing.judges.parsing import CLASSES
 from editing.types import Inversion
 from encoders.metric import stage
@@ -144,5 +144,5 @@ def mixed(generator: Generator, base: Inversion, edited: Inversion, inside: np.n
         x0, x1 = (generator.synthesis(each.ws, each.deltas, each.features, until=name) for each in (base, edited))
         m = F.interpolate(torch.from_numpy(inside)[None, None].to(x0), size=x0.shape[-2:], mode="area")
         features = dict(gated(generator, edited.features, edited.ws) or {})
-        features[name] = FeatureEdit(x0 - x1, 1 - m, edited.ws)
+        features[name] = joined(features.get(name), FeatureEdit(x0 - x1, 1 - m, edited.ws))
         return generator.synthesis(edited.ws, edited.deltas, features)

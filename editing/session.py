@@ -26,6 +26,7 @@ from editing import regions
 from editing.dragging import Drags
 from editing.faces import align, detect, paste
 from editing.faces import photo as photos
+from editing.inversion import residual
 from editing.judges import parsing
 from editing.steps import Catalogue, Layer, layers, pin, restyled
 from editing.types import Edit, Inversion, Recipe, Scene, generator_sha256
@@ -230,7 +231,7 @@ class Editor:
                 "This inversion's weight or feature offsets do not fit the generator: invert the photo again."
             ) from None
         if photo is None:
-            self.scene, self.targets, self._reconstructions = Scene(None), {}, {}
+            self.scene, self.targets, self._reconstructions, self.drags = Scene(None), {}, {}, {}
             self._keep(face, inversion, None)
             self._reconstructions[face] = rendered
             return
@@ -324,7 +325,8 @@ class Editor:
         Both are drawn again without the inversion's own feature residual: it fades where the edit is, and that
         is no part of the edit.  What it stands for, the photo's own detail, `paste` moves in the photo itself.
         """
-        target, own, inversion = self.targets[face], self.inversion(face).features, self.inversion(face)
+        target, inversion = self.targets[face], self.inversion(face)
+        own = residual.fading(self.generator, inversion.features)
         stack, inside = drawing.stack, drawing.inside
         if stack[0].inversion is inversion:  # nothing is edited outside the regions
             options = {**options, "region": np.max(inside, 0)}

@@ -16,7 +16,7 @@ import base64
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -30,7 +30,7 @@ from torch import Tensor
 
 from editing.heads import layouts, maps, repaint
 from editing.heads.maps import CELLS, SIDE, Carried
-from editing.inversion.residual import render
+from editing.inversion.residual import joined, render
 from editing.judges import parsing
 from editing.judges.parsing.labels import CLASSES, PALETTE
 from editing.types import Inversion, Step
@@ -42,6 +42,7 @@ from stylegan2.preview import STAGE
 OPS = ("paint", "boxes")
 FINER = "b64"  # the stage after STAGE
 NOTHING = 255  # in a painted map: what is there stays
+LARGEST = 1024  # pixels of a map that are looked at
 FAR = 60  # of 441: a colour that is farther from the palette's was not painted with it
 ALONG, FRINGE = 5, 2  # pixels of a map: how much around it a small part takes along, and a large one
 SOFT = 1.6  # of a cell's share from which on it is all the part's: 1 / SOFT
@@ -86,7 +87,7 @@ def checked_moves(moves: Any) -> dict[str, list[float]]:
         repaint.of(np.zeros((1, 1), np.uint8), str(part))
         try:
             values = [float(value) for value in move]
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             values = []
         if len(values) not in (2, 3) or not all(abs(v) <= 1 for v in values[:2]) or not 0.2 <= [*values, 1.0][2] <= 5:
             raise UsageError(
@@ -112,7 +113,7 @@ def checked(step: Step) -> np.ndarray | dict[str, list[float]]:
             if image.size != (SIDE, SIDE) or image.mode != "L":
                 raise UsageError(f"A step's painted labels are a gray PNG of {SIDE} pixels.")
             labels = np.asarray(image)
-    except (ValueError, OSError, SyntaxError):
+    except (ValueError, OSError, SyntaxError, Image.DecompressionBombError):
         raise UsageError("The painted labels of this recipe cannot be read.") from None
     if not np.isin(labels, [*range(len(CLASSES)), NOTHING]).all():
         raise UsageError(f"Painted labels are numbers from 0 to {len(CLASSES) - 1}, or {NOTHING}.")
@@ -124,11 +125,13 @@ def checked(step: Step) -> np.ndarray | dict[str, list[float]]:
 
 @dataclass(frozen=True)
 class Plan:
-    """A face's map before and after all steps, (SIDE, SIDE) uint8, and parts that were moved with their new boxes."""
+    """A face's map before and after all steps, (SIDE, SIDE) uint8, parts that were moved with their new boxes, and what
+    was painted after that (SIDE, SIDE) bool."""
 
     before: np.ndarray
     wanted: np.ndarray
-    moves: Mapping[str, Sequence[float]]
+    moves: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    over: np.ndarray = field(default_factory=lambda: np.zeros((SIDE, SIDE), bool))
 
 
 @torch.no_grad()
@@ -164,23 +167,15 @@ def uncovered(labels: np.ndarray, after: np.ndarray, part: str) -> np.ndarray:
 @torch.no_grad()
 def placed(generator: Generator, inversion: Inversion, plan: Plan) -> Inversion:
     """The inversion, edited or not, with features that follow the plan: of STAGE, and where parts move, of FINER."""
-    before, wanted, moves, ws = plan.before, plan.wanted, plan.moves, inversion.ws
-    x, own = features(generator, inversion), dict(inversion.features or {})
-    came = carried(x, before, wanted, moves) if moves else None
-    edit = maps.shipped().edit(x, tensor(before), tensor(wanted), ws, came)
-    found = {STAGE: joined(own[STAGE], edit) if STAGE in own else edit}
-    if moves:
-        finer = generator.synthesis(ws, inversion.deltas, own, until=FINER)
-        came = carried(finer, before, wanted, moves)
+    x, own, ws = features(generator, inversion), dict(inversion.features or {}), inversion.ws
+    came = carried(x, plan) if plan.moves else None
+    edit = maps.shipped().edit(x, tensor(plan.before), tensor(plan.wanted), ws, came)
+    found = {STAGE: joined(own.get(STAGE), edit)}
+    if plan.moves:
+        came = carried(generator.synthesis(ws, inversion.deltas, own, until=FINER), plan)
         painted = generator.synthesis(ws, inversion.deltas, found, until=FINER)
         found[FINER] = FeatureEdit(came.x - painted, came.mask, ws)
     return replace(inversion, features=own | found)
-
-
-def joined(first: FeatureEdit, then: FeatureEdit) -> FeatureEdit:
-    """One edit that does what two of the same stage do, one after the other: a face from a map may be changed again."""
-    residual = first.mask.float() * first.residual.float() + then.mask * then.residual
-    return FeatureEdit(residual, ((first.mask.float() + then.mask) > 0).to(then.mask), then.base_ws)
 
 
 def map_of(generator: Generator, inversion: Inversion) -> np.ndarray:
@@ -214,9 +209,12 @@ def features(generator: Generator, inversion: Inversion) -> Tensor:
 
 def followed(
     labels: np.ndarray, steps: Sequence[Step], shaped: Mapping[int, tuple[str, np.ndarray]] = NONE
-) -> tuple[np.ndarray, dict[str, list[float]]]:
-    """A map after the steps, and the parts that were moved, with the boxes they went to.  shaped: of heads."""
-    moves: dict[str, list[float]] = {}
+) -> tuple[np.ndarray, dict[str, list[float]], np.ndarray]:
+    """A map after the steps, the parts that were moved, with the boxes they went to, and what was painted since.
+
+    shaped: `reshaped` of the steps that are heads.
+    """
+    moves, over = {}, np.zeros(labels.shape, bool)
     for number, step in enumerate(steps):
         if step.op == "head":
             labels = uncovered(labels, shaped[number][1], shaped[number][0])
@@ -224,14 +222,17 @@ def followed(
         found = checked(step)
         if step.op == "paint":
             labels = np.where(found == NOTHING, labels, found).astype(np.uint8)
+            over |= found != NOTHING
             continue
         for part, to in (each_side(labels, found) if "moves" in step.parameters else found).items():
             box = repaint.box_of(repaint.of(labels, part))
             if box is not None and "moves" in step.parameters:
                 to = list(repaint.checked_box(repaint.shifted(box, *to)))
             if box is None or np.abs(np.subtract(box, to)).max() > STAYED:
-                labels, moves[part] = repaint.moved(labels, part, to), to
-    return labels, moves
+                before, labels = labels, repaint.moved(labels, part, to)
+                over &= before == labels
+                moves[part] = to
+    return labels, moves, over
 
 
 def each_side(labels: np.ndarray, moves: Mapping[str, Sequence[float]]) -> dict[str, Sequence[float]]:
@@ -244,19 +245,24 @@ def each_side(labels: np.ndarray, moves: Mapping[str, Sequence[float]]) -> dict[
     return found
 
 
-def carried(x: Tensor, before: np.ndarray, wanted: np.ndarray, moves: Mapping[str, Sequence[float]]) -> Carried:
-    """Features (1, C, S, S) of a face, each part's at the box it went to, and where that is (1, 1, S, S)."""
-    size = x.shape[-1]
+def carried(x: Tensor, plan: Plan) -> Carried:
+    """Features (1, C, S, S) of a face, each part's at the box it went to, and where that is (1, 1, S, S).
+
+    Larger parts first, and without those within them that go ways of their own.
+    """
+    size, before, inner = x.shape[-1], plan.before, repaint.indices(repaint.OVER)
+    where = {part: repaint.of(before, part) for part in plan.moves}
+    where = {part: where[part] for part in sorted(where, key=lambda part: -where[part].sum()) if where[part].any()}
     came, at = x.clone(), torch.zeros(1, 1, size, size).to(x)
     centres = (torch.arange(size) + 0.5) / size
-    for part, to in moves.items():
-        inside = repaint.of(before, part)
-        box, large = repaint.box_of(inside), part in repaint.BENEATH
-        if box is None:  # it was painted first: there are no features to take along
-            continue
-        near = ndimage.binary_dilation(inside, iterations=FRINGE if large else ALONG)
+    for number, (part, inside) in enumerate(where.items()):  # what was painted first has no features to take along
+        box, to = repaint.box_of(inside), plan.moves[part]
+        near = ndimage.binary_dilation(inside, iterations=FRINGE if part in repaint.BENEATH else ALONG)
+        for other in list(where.values())[number + 1 :]:
+            if (other & inside).any():
+                near &= ~ndimage.binary_dilation(other, iterations=ALONG)
         moved = repaint.carried(np.zeros_like(before), near, box, to) >= 0
-        moved &= ~np.isin(wanted, [label for label in repaint.indices(repaint.OVER) if label not in before[inside]])
+        moved &= ~np.isin(plan.wanted, [label for label in inner if label not in before[inside]]) & ~plan.over
         columns = ((centres - to[0]) * box[2] / to[2] + box[0]).mul(size).floor().long().clamp(0, size - 1)
         rows = ((centres - to[1]) * box[3] / to[3] + box[1]).mul(size).floor().long().clamp(0, size - 1)
         share = F.interpolate(torch.from_numpy(moved[None, None].astype(np.float32)), (size, size), mode="area")
@@ -273,7 +279,9 @@ def read_map(path: Path) -> np.ndarray:
     is transparent, or 255 in gray.  PhotoError if it is no picture, UsageError if it is no map."""
     try:
         with Image.open(path) as image:
-            image.load()
+            if max(image.size) > LARGEST:  # every map becomes one of SIDE pixels
+                scale = LARGEST / max(image.size)
+                image = image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.NEAREST)
             if image.mode in ("L", "I", "I;16"):
                 labels = np.asarray(image).astype(np.int64)
                 if not np.isin(labels, [*range(len(CLASSES)), NOTHING]).all():
@@ -309,9 +317,12 @@ def write_map(labels: np.ndarray, path: Path) -> None:
     write_atomically(path, stream.getvalue())
 
 
-def read_layout(path: Path) -> dict[str, list[float]]:
+def read_layout(path: Path, moved: bool = False) -> dict[str, list[float]]:
     """A JSON file of boxes, {"boxes": {"mouth": [x, y, width, height], ...}}, or as LostGANs' layouts are, {"boxes":
-    [{"class": "mouth", "box": [...]}, ...]}.  UsageError in one sentence otherwise."""
+    [{"class": "mouth", "box": [...]}, ...]}.  UsageError in one sentence otherwise.
+
+    moved: only those that are not where "from", as `write_layout` writes it, has them; UsageError if none is.
+    """
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as error:
@@ -319,15 +330,22 @@ def read_layout(path: Path) -> dict[str, list[float]]:
     boxes = found.get("boxes", found) if isinstance(found, Mapping) else None
     if isinstance(boxes, list) and all(isinstance(box, Mapping) and {"class", "box"} <= set(box) for box in boxes):
         boxes = {str(box["class"]): box["box"] for box in boxes}
-    return checked_boxes(boxes)
+    boxes, before = checked_boxes(boxes), found.get("from") if isinstance(found, Mapping) else None
+    if not moved or before is None:
+        return boxes
+    before = checked_boxes(before)
+    away = {part: box for part, box in boxes.items() if box != before.get(part)}
+    if not away:
+        raise UsageError(f"No box of {path} has moved: change numbers under 'boxes', and leave those under 'from'.")
+    return away
 
 
 def write_layout(labels: np.ndarray, path: Path) -> None:
-    """The boxes of a map's objects, as `read_layout` reads them."""
+    """The boxes of a map's objects twice, as `read_layout` reads them: to be changed, and where they are from."""
     from editing.faces.saving import write_atomically
 
     boxes = {name: [round(float(value), 4) for value in box] for name, box in layouts.boxes_of(labels).items()}
-    write_atomically(path, (json.dumps({"boxes": boxes}, indent=1) + "\n").encode())
+    write_atomically(path, (json.dumps({"boxes": boxes, "from": boxes}, indent=1) + "\n").encode())
 
 
 def move_of(text: str) -> tuple[str, list[float]]:

@@ -74,7 +74,7 @@ def fit(
     ] = None,
     size: Annotated[int, typer.Option(help="Pixels along a side.")] = 256,
     images: Annotated[
-        int, typer.Option(min=0, help="To see in all; the rate falls over the second half. 0: the paper's.")
+        int, typer.Option(min=0, help="To see in all; the rate falls over the second half. 0: the system's own number.")
     ] = 0,
     batch: Annotated[int, typer.Option(min=0, help="Pictures a step; 0: the paper's.")] = 0,
     rate: Annotated[float, typer.Option(min=0, help="Adam's; 0: the paper's.")] = 0.0,
@@ -122,7 +122,7 @@ def apply(
     ] = None,
     encoder: Annotated[Path | None, typer.Option(help="That encoder's file.")] = None,
     label: Annotated[list[float] | None, typer.Option(help="StarGAN's target, a number a domain; repeatable.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of random codes.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of random codes.")] = 0,
     instances: Annotated[
         Path | None, typer.Option(help="Instance map of a label map, or a folder of them: SPADE's edges.")
     ] = None,
@@ -180,6 +180,10 @@ def parse(
     from editing.faces import photo as photos
     from editing.judges import parsing
 
+    if out.suffix.lower() != ".png":
+        raise UsageError(f"A map is a PNG: --out map.png, not {out}.")
+    if img.resolve() in (out.resolve(), out.with_suffix(".json").resolve()):
+        raise UsageError("--out is the photo itself, which is never overwritten.")
     target = session.find(photos.load(img), parsing.network.SIZE * 4, face, aligned=aligned)
     labels = parsing.parse(session.to_rgb(target.crop))
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from editing import provenance, session, spatial
+from editing import mixing, provenance, session, spatial
 from editing.faces import align
 from editing.faces import photo as photos
 from editing.heads import layouts, maps
@@ -59,7 +59,7 @@ def composed(generator: Generator, wanted: np.ndarray, ws: Tensor, passes: int =
     for number in range(passes):
         if callback is not None and callback(number, passes, "spade:map") is False:
             raise Cancelled(f"Cancelled after {number} of {passes} passes.")
-        inversion = spatial.placed(generator, inversion, spatial.Plan(spatial.map_of(generator, inversion), wanted, {}))
+        inversion = spatial.placed(generator, inversion, spatial.Plan(spatial.map_of(generator, inversion), wanted))
     return inversion
 
 
@@ -82,11 +82,14 @@ def run(editor: session.Editor, order: Order, img: Path, out: Path) -> Iterator[
         raise UsageError(f"There is no head {order.head!r}; there are {', '.join(HEADS)}.")
     ws = None if order.like is None else code_of(editor, order.like)
     found = places(img, out, SUFFIXES[order.head])
-    sources = {path.resolve() for path, _ in found}
+    sources = {path.resolve() for path, _ in found} | ({order.like.resolve()} if order.like else set())
+    samples = 1 if order.like and order.head == "spade:map" else order.samples  # all would be the same
     for path, base in found:
         try:
-            files = written(base, order.samples, sources)
-            for seed, file in zip(range(order.seed, order.seed + order.samples), files, strict=True):
+            files = written(base, samples, sources)
+            if any(file.with_suffix(".inversion").resolve() in sources for file in files):
+                raise UsageError(f"{order.like} would be overwritten: choose another --out.")
+            for seed, file in zip(range(order.seed, order.seed + samples), files, strict=True):
                 wanted = wanted_of(order, path, seed)
                 write(editor, composed(editor.generator, wanted, style(editor.generator, seed) if ws is None else ws),
                       order, seed, file)  # fmt: skip
@@ -99,7 +102,9 @@ def run(editor: session.Editor, order: Order, img: Path, out: Path) -> Iterator[
 def code_of(editor: session.Editor, like: Path) -> Tensor:
     """The code of a photo's first face, or of a saved inversion."""
     if like.suffix == ".inversion":
-        return Inversion.load(like).require(editor.generator.family).ws
+        inversion = Inversion.load(like)
+        mixing.check(editor.generator, inversion)
+        return inversion.ws
     return editor.set_photo(like, method="encoder").ws
 
 

@@ -98,7 +98,7 @@ def checked_box(box: Sequence[float]) -> tuple[float, float, float, float]:
     """UsageError unless these are x, y, width and height of a box of which something lies in the picture."""
     try:
         x, y, width, height = found = tuple(map(float, box))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise UsageError("A box is four numbers: x, y, width, height, in parts of the picture.") from None
     if not (np.isfinite(found).all() and 0.005 <= width <= 2 and 0.005 <= height <= 2
             and -width < x < 1 and -height < y < 1):  # fmt: skip

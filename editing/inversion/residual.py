@@ -71,6 +71,22 @@ def _gated(generator: Generator, edit: FeatureEdit, ws: Tensor, door: Features) 
     return dimmed(edit, gate(generator, edit.base_ws.to(ws), ws, door=door))
 
 
+def fading(generator: Generator, features: Features | None) -> Features:
+    """Those feature edits that fade with a code: the residual that was fit here."""
+    own = stage(generator)
+    return {name: edit for name, edit in (features or {}).items() if name == own}
+
+
+def joined(first: FeatureEdit | None, then: FeatureEdit) -> FeatureEdit:
+    """One edit that does what two of the same stage do, one after the other."""
+    if first is None:
+        return then
+    if first.basis is not None:
+        raise ValueError("a residual of few maps cannot be joined with another")
+    added = first.mask.to(then.residual) * first.residual.to(then.residual) + then.mask * then.residual
+    return FeatureEdit(added, ((first.mask.to(then.mask) + then.mask) > 0).to(then.mask), then.base_ws)
+
+
 def dimmed(edit: FeatureEdit, by: Tensor) -> FeatureEdit:
     """The feature edit with its mask times `by` (B, 1, h, w) in [0, 1], of any size."""
     return replace(edit, mask=edit.mask.to(by) * F.interpolate(by, edit.mask.shape[-2:], mode="bilinear"))

@@ -30,7 +30,7 @@ from editing.translation.networks import (
     StyleEncoder,
     UnetGenerator,
 )
-from editing.translation.networks.instagan import one_after_another
+from editing.translation.networks.instagan import occupied, one_after_another
 from editing.translation.networks.norms import own_statistics
 from editing.translation.networks.spade import UPSAMPLINGS
 from editing.types import Recipe
@@ -82,6 +82,8 @@ def run(job: Job, img: Path, out: Path) -> Iterator[tuple[Path, Path | WplusErro
     if isinstance(network, LostGANGenerator):
         yield from composing.run(job, network, img, out)
         return
+    if job.evaluation and not isinstance(network, UnetGenerator):
+        raise UsageError(f"--eval is for pix2pix's U-Net; {job.network} holds {checkpoints.named(network)}.")
     if not isinstance(network, SPADEGenerator) and channels(network) not in (1, 3):
         raise UsageError(f"{job.network} takes {channels(network)} channels; pictures have 3, or 1 in gray.")
     if isinstance(network, UnetGenerator) and not job.evaluation:
@@ -146,7 +148,8 @@ def whole(job: Job, network: nn.Module, calls: Calls, photo: photos.Photo) -> li
 
 def from_map(job: Job, network: SPADEGenerator, calls: Calls, path: Path) -> list[photos.Photo]:
     """What a label map becomes."""
-    planes = maps.prepared(network, job.network, path, job.instances, job.size).to(job.device)
+    with maps.in_memory(path.name):
+        planes = maps.prepared(network, job.network, path, job.instances, job.size).to(job.device)
     return [photos.from_rgb(result) for result in maps.drawn(network, planes, calls, path.name)]
 
 
@@ -169,6 +172,8 @@ def with_masks(job: Job, network: SetGenerator, path: Path, files: list[Path]) -
     if not any(mask.any() for mask in masks):
         raise PhotoError(f"The masks of {path.name} are black: white says where an instance is.")
     call = instances.seen(masks, job.size, network.size).to(job.device)
+    if not occupied(call).any():
+        raise PhotoError(f"Nothing is left of the masks of {path.name} at --size {job.size}: they are too small.")
     return [photos.from_rgb(result) for result in translated(job, network, [(call,)], picture, path.name)[1]]
 
 
@@ -231,6 +236,8 @@ def maps_only(job: Job, network: nn.Module) -> None:
     for option, value in {"--how": job.how, "--faces": job.faces}.items():
         if value:
             raise UsageError(f"{option} is for networks that take pictures; SPADE takes label maps.")
+    if job.instances and maps.meaning(job.network, network.labels)[1] is False:
+        raise UsageError(f"{job.network} has no channel for the edges of instances: leave --instances out.")
     if job.upsampling and network.upsampling != job.upsampling:
         if "most" in (job.upsampling, network.upsampling):
             raise UsageError(f"{job.network} is a network of the kind {network.upsampling!r}, as its tensors say.")

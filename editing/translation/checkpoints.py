@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from editing.translation import caffe
 from editing.translation.networks import (
@@ -105,13 +105,14 @@ def from_state(state: Any) -> nn.Module:
     """A state dict, of tensors or `StoredTensor`s that are read here -> its network, frozen."""
     if not isinstance(state, Mapping) or not state or not all(isinstance(name, str) for name in state):
         raise CheckpointError("holds no network of this kind: it is not a dictionary of tensors.")
-    state = completed(rosinality.without_module_prefix(state))
+    state = rosinality.without_module_prefix(state)
     for sign, describe in SIGNS.items():
         if sign in state:
             make = describe(state)
             with torch.device("meta"):
                 network = make()
             known = network.state_dict()
+            state = completed(state, known)
             dropped = {
                 n for n in state if n not in known and re.search(r"\.(running_(mean|var)|num_batches_tracked)$", n)
             }
@@ -122,10 +123,14 @@ def from_state(state: Any) -> nn.Module:
     raise CheckpointError(f"holds no translation network that is known (its tensors begin with {min(state)[:60]!r}).")
 
 
-def completed(state: State) -> State:
-    """Files from before torch 1.1 hold what spectral norm made of a weight instead of its second vector."""
+def completed(state: State, known: Mapping[str, Tensor]) -> State:
+    """Files from before torch 1.1 hold what spectral norm made of a weight instead of its second vector.
+
+    known: the network's tensors; where it has no such vector, the file stays as it is.
+    """
     stems = [name.removesuffix("_orig") for name in state if name.endswith(".weight_orig")]
-    old = [stem for stem in stems if stem in state and f"{stem}_u" in state and f"{stem}_v" not in state]
+    wanted = [stem for stem in stems if f"{stem}_v" in known and f"{stem}_v" not in state]
+    old = [stem for stem in wanted if stem in state and f"{stem}_u" in state]
     found = {}
     for stem in old:
         names = (f"{stem}_orig", f"{stem}_u", stem)
@@ -270,6 +275,8 @@ def _style_encoder(state: State) -> Callable[[], nn.Module]:
 def _set(state: State) -> Callable[[], nn.Module]:
     width, inputs = shape(state, "encoder_img.1.weight")[:2]
     outputs = shape(state, "decoder_img.7.weight")[0]
+    if inputs != outputs:
+        raise CheckpointError(f"holds InstaGAN's generator from {inputs} channels to {outputs}, not to as many.")
     blocks = many(state, r"encoder_img\.(\d+)\.conv_block\.1\.weight")
     return lambda: SetGenerator(inputs, outputs, blocks, width)
 

@@ -40,7 +40,7 @@ def run(job: Job, network: LostGANGenerator, img: Path, out: Path) -> Iterator[t
     paths = sorted(img.rglob("*.json")) if img.is_dir() else [img]
     if not paths:
         raise UsageError(f"There are no layouts (.json) in {img}.")
-    known = names_beside(job.network)
+    known = names_beside(job.network, network.classes)
     for path in paths:
         folder = out / (path.parent.relative_to(img) if img.is_dir() else "")
         try:
@@ -80,12 +80,16 @@ def numbered(names: list[str]) -> dict[str, int]:
     return {name: number for number, name in enumerate(names, 1)}
 
 
-def names_beside(network: Path) -> dict[str, int]:
-    """Classes of a run of `fit`, by name; none if the network stands alone."""
+def names_beside(network: Path, classes: int) -> dict[str, int]:
+    """Classes of a run of `fit`, by name; none if the network stands alone, or beside what is another run's.
+
+    classes: of the network, with 0, which pads and has no name.
+    """
     try:
         facts = json.loads((network.parent / "settings.json").read_text())
-        return numbered(facts["domains"]) if facts["system"] == "lostgans" else {}
-    except (OSError, ValueError, KeyError, TypeError):
+        names = facts["domains"] if facts["system"] == "lostgans" else []
+        return numbered(names) if len(names) == classes - 1 and all(isinstance(name, str) for name in names) else {}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
 
 

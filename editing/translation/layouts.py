@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import colorsys
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ PADDING = (-0.6, -0.6, 0.5, 0.5)
 FEWEST, COCO_MOST, COCO_AREA = 3, 8, 0.02  # of COCO's: objects of a picture, and the share of it that a box covers
 PART = 0.001  # share of a face's pixels from which a part of a class is an object
 EDGE = 1e-3  # how far a box may stand out of the picture by rounding
+LEAST = 1e-4  # of the picture that a box covers
 GOLDEN = 0.618  # of the colour circle, from one class to the next
 
 Box = tuple[float, float, float, float]
@@ -139,7 +140,7 @@ def opened(folder: Path, table: Path | None = None) -> Layouts:
     content = read(table)
     try:
         names, layouts = coco(content) if "annotations" in content else own(content)
-    except (KeyError, TypeError, AttributeError, ValueError, ZeroDivisionError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         said = str(error) if type(error) is ValueError else f"{type(error).__name__} {str(error)[:60]}"
         raise UsageError(f"{table} is no table of layouts: {said}") from None
     known = {path.relative_to(folder).as_posix(): path for path in files.paths}
@@ -192,6 +193,8 @@ def coco(content: Mapping[str, Any]) -> tuple[list[str], dict[str, Objects]]:
     found: dict[str, Objects] = {}
     for entry in content["annotations"]:
         picture = pictures[entry["image_id"]]
+        if not isinstance(picture["file_name"], str):
+            raise ValueError(f"a picture's file_name is {str(picture['file_name'])[:40]!r}, which is no name.")
         size = (picture["width"], picture["height"]) * 2
         x, y, width, height = (value / side for value, side in zip(entry["bbox"], size, strict=True))
         x, y, right, bottom = (min(max(value, 0.0), 1.0) for value in (x, y, x + width, y + height))
@@ -247,12 +250,17 @@ def checked(box: Any) -> Box:
         raise ValueError(f"the box {str(box)[:60]} has no area.")
     if min(x, y) < -EDGE or max(x + width, y + height) > 1 + EDGE:
         raise ValueError(f"the box {str(box)[:60]} is not inside the picture, which goes from 0 to 1.")
-    x, y = max(x, 0.0), max(y, 0.0)
-    return float(x), float(y), float(min(width, 1 - x)), float(min(height, 1 - y))
+    left, top = max(x, 0.0), max(y, 0.0)
+    width, height = min(width - (left - x), 1 - left), min(height - (top - y), 1 - top)
+    if min(width, height) <= 0 or width * height < LEAST:
+        raise ValueError(f"the box {str(box)[:60]} is too small: it covers less than {LEAST:.2%} of the picture.")
+    return float(left), float(top), float(width), float(height)
 
 
 def is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return abs(value) <= sys.float_info.max  # neither infinite nor NaN, nor an int that no float holds
 
 
 def painted(labels: Tensor, boxes: Tensor, size: int) -> Tensor:

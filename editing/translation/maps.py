@@ -9,7 +9,8 @@ the kind "parsed".  Classes are as many as the largest value says, or as `classe
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +30,8 @@ UNKNOWN = 255  # in a map: don't care
 DONT_CARE, EDGE = "(don't care)", "(edge)"  # names of the channels that are no class
 LARGEST = 2048  # pixels along a side of what is drawn
 LOSSY = (".jpg", ".jpeg", ".webp")
-PUBLISHED = {184: (182, True), 36: (None, True)}  # COCO-Stuff and Cityscapes: channel of "don't care", edges or not
+# COCO-Stuff, Cityscapes and ADE20K: channel of "don't care", edges or not
+PUBLISHED = {184: (182, True), 36: (None, True), 151: (None, False)}
 
 
 def read(path: Path, instances: bool = False) -> np.ndarray:
@@ -186,7 +188,7 @@ def channels(maps: Sequence[np.ndarray], count: int, unknown: int | None = None)
         planes[planes == UNKNOWN] = unknown
     if planes.max() >= classes:
         raise UsageError(f"the label {planes.max()} is none of the {classes} that are known, which count from 0.")
-    found = F.one_hot(torch.from_numpy(planes), count).permute(2, 0, 1).float()
+    found = torch.zeros(count, *planes.shape).scatter_(0, torch.from_numpy(planes)[None], 1.0)
     if instances:
         found[-1] = torch.from_numpy(edges(instances[0]))
     return found
@@ -210,16 +212,27 @@ def painted(planes: Tensor) -> Tensor:
 # ---- use
 
 
-def meaning(file: Path, count: int) -> tuple[int | None, bool]:
+@contextmanager
+def in_memory(name: str) -> Iterator[None]:
+    """PhotoError that names the map if what is done takes more memory than there is."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError) or "allocate" in str(error) or "out of memory" in str(error):
+            raise PhotoError(f"{name} needs more memory than there is: --size makes it smaller.") from None
+        raise
+
+
+def meaning(file: Path, count: int) -> tuple[int | None, bool | None]:
     """(channel of "don't care", whether edges are the last) of a network's file: what the settings of the run beside it
-    say, or what published networks of as many channels have."""
+    say, or what published networks of as many channels have; (None, None) if nothing is known of it."""
     try:
         names = json.loads((file.parent / "settings.json").read_text())["domains"]
         if len(names) == count:
             return (names.index(DONT_CARE) if DONT_CARE in names else None), EDGE in names
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
-    return PUBLISHED.get(count, (None, False))
+    return PUBLISHED.get(count, (None, None))
 
 
 def instance_files(instances: Path | None) -> set[Path]:
@@ -269,10 +282,6 @@ def drawn(network: SPADEGenerator, planes: Tensor, calls: Sequence[tuple[Tensor,
     """Channels (1, C, H, W) and codes, one a result -> pictures (H, W, 3) uint8; any H and W without codes."""
     height, width = planes.shape[2:]
     step = network.size
-    padded = F.pad(planes, (0, -width % step, 0, -height % step), mode="replicate")
-    try:
+    with in_memory(name):
+        padded = F.pad(planes, (0, -width % step, 0, -height % step), mode="replicate")
         return [engine.to_uint8(network(padded, *call)[..., :height, :width])[0] for call in calls]
-    except RuntimeError as error:
-        if "allocate" in str(error) or "out of memory" in str(error):
-            raise PhotoError(f"{name} needs more memory than there is: --size makes it smaller.") from None
-        raise

@@ -1,6 +1,10 @@
 """Painted labels and moved parts: what they ask for, what the generator then draws, and files that are no maps."""
 
+import base64
+import io
 import json
+import struct
+import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +25,19 @@ from stylegan2.generator import FeatureEdit
 from tests.editing import fakes
 
 SEED = 5
+
+
+def bomb():
+    """A step's labels whose header asks for 3.6 billion pixels."""
+    stream = io.BytesIO()
+    Image.new("L", (8, 8)).save(stream, "PNG")
+    data = bytearray(stream.getvalue())
+    data[16:24] = struct.pack(">II", 60000, 60000)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    return base64.b64encode(bytes(data)).decode()
+
+
+BOMB = bomb()
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +107,20 @@ def test_steps_survive_json_and_are_worked_out_once(editor, monkeypatch):
     assert torch.equal(editor.render(off), editor.reconstruction())
 
 
+def test_the_later_step_wins_and_parts_within_parts_go_their_own_ways(editor):
+    face = parsing.parse(session.to_rgb(editor.reconstruction()))
+    move = spatial.moves_step({"mouth": (0.0, 0.09)})
+    there = repaint.box_of(repaint.of(parsing.parse(drawn(editor, move)), "mouth"))
+    over = painted(face, "skin", (there[0] - 0.04, there[1] - 0.03, there[0] + there[2] + 0.04, there[1] + 0.12))
+    gone = repaint.of(parsing.parse(drawn(editor, move, spatial.paint_step(over))), "mouth")
+    assert gone.sum() < 0.15 * repaint.of(face, "mouth").sum()
+    boxes = {part: repaint.box_of(repaint.of(face, part)) for part in ("mouth", "face")}
+    both = {"mouth": repaint.shifted(boxes["mouth"], 0, 0.09), "face": repaint.shifted(boxes["face"], 0, 0.008)}
+    after = parsing.parse(drawn(editor, spatial.boxes_step(both)))
+    old = repaint.of(face, "mouth") & repaint.of(after, "mouth")
+    assert old.sum() < 0.25 * repaint.of(face, "mouth").sum()  # one mouth
+
+
 def test_later_edits_move_the_picture_underneath(editor):
     move = spatial.moves_step({"mouth": (0.0, 0.05)})
     both = drawn(editor, move, *Recipe.from_strengths({"age": 3.0}).steps)
@@ -120,11 +151,17 @@ def test_an_edit_of_a_region_knows_what_was_painted(editor):
     both, moved = drawn(editor, move, region), drawn(editor, move)
     chin = np.s_[650:900, 400:620]
     assert np.abs(both[chin].astype(int) - moved[chin].astype(int)).mean() < 1
+    eyes = spatial.moves_step({"eyes": (0.03, 0.02)})
+    little = Recipe.from_strengths({"age": 0.001}).steps[0].model_copy(update={"region": "face"})
+    assert np.abs(drawn(editor, eyes, little).astype(int) - drawn(editor, eyes).astype(int)).mean() < 0.2
 
 
 @pytest.mark.parametrize("step,words", [
     (Step(op="paint", parameters={"labels": "%%"}), "cannot be read"),
     (Step(op="paint", parameters={}), "cannot be read"),
+    (Step(op="paint", parameters={"labels": BOMB}), "cannot be read"),
+    (Step(op="boxes", parameters={"moves": {"mouth": [10**400, 0]}}), "two numbers"),
+    (Step(op="boxes", parameters={"boxes": {"mouth": [10**400, 0, 1, 1]}}), "four numbers"),
     (Step(op="boxes", parameters={"boxes": {}}), "Boxes are parts"),
     (Step(op="boxes", parameters={"boxes": {"moth": [0, 0, 1, 1]}}), "mouth"),
     (Step(op="boxes", parameters={"boxes": {"mouth": [0, 0, 1]}}), "four numbers"),
@@ -194,6 +231,12 @@ def test_layouts_are_read_as_they_were_written(tmp_path, labels):
     assert np.allclose(found["hair"], repaint.box_of(repaint.of(face, "hair")), atol=1e-3)
     (tmp_path / "list.json").write_text(json.dumps({"boxes": [{"class": n, "box": b} for n, b in found.items()]}))
     assert spatial.read_layout(tmp_path / "list.json") == found
+    with pytest.raises(UsageError, match="No box"):
+        spatial.read_layout(tmp_path / "layout.json", moved=True)
+    changed = json.loads((tmp_path / "layout.json").read_text())
+    changed["boxes"]["left_eyes"][0] += 0.01
+    (tmp_path / "changed.json").write_text(json.dumps(changed))
+    assert list(spatial.read_layout(tmp_path / "changed.json", moved=True)) == ["left_eyes"]
     for text in ("", "[]", "{}", '{"boxes": 3}', '{"boxes": {"hair": [0, 0]}}', "[" * 9000):
         (tmp_path / "layout.json").write_text(text)
         with pytest.raises(UsageError) as caught:
@@ -218,8 +261,40 @@ def test_the_command_moves_and_paints(tmp_path, editor, command, monkeypatch):
         next(path for path in map(tmp_path.joinpath, out.split()) if path.suffix == ".json").read_text()
     )
     assert [step["op"] for step in recipe["steps"]] == ["paint", "boxes"]
+    code, _, error = command(
+        edit.main, "--inversion", tmp_path / "face.inversion", "--move", "mouth=0,0.1", "--move", "mouth=0.1,0"
+    )
+    assert code == 2 and "twice" in error
     for wrong, words in (("mouth", "not PART="), ("moth=0,1", "mouth"), ("mouth=9,9", "at most 1")):
         code, out, error = command(
             edit.main, "--inversion", tmp_path / "face.inversion", "--move", wrong, "--out", tmp_path
         )
         assert code == 2 and words in error and error.count("\n") == 1
+
+
+def test_a_photo_is_parsed_into_a_map_and_a_layout_and_never_overwritten(tmp_path, generated, command):
+    from editing import translate
+
+    photo = tmp_path / "face.png"
+    Image.fromarray(generated(SEED)).save(photo)
+    before = photo.read_bytes()
+    code, out, error = command(translate.main, "parse", "--img", photo, "--out", tmp_path / "map.png", "--aligned")
+    assert code == 0 and out.split() == [str(tmp_path / "map.png"), str(tmp_path / "map.json")], error
+    assert np.array_equal(spatial.read_map(tmp_path / "map.png"), parsing.parse(generated(SEED)))
+    assert {"hair", "mouth", "left_eyes"} <= set(spatial.read_layout(tmp_path / "map.json"))
+    for wrong, words in ((photo, "never overwritten"), (tmp_path / "map.jpg", "a PNG"), (tmp_path / "x.json", "a PNG")):
+        code, _, error = command(translate.main, "parse", "--img", photo, "--out", wrong, "--aligned")
+        assert code == 2 and words in error
+    assert photo.read_bytes() == before
+
+
+def test_a_recipe_that_a_jpeg_cannot_hold_leaves_the_mark():
+    from editing import provenance
+    from editing.faces import photo as photos
+
+    noise = np.random.default_rng(0).integers(0, len(CLASSES), (SIDE, SIDE)).astype(np.uint8)
+    recipe = Recipe(steps=tuple(spatial.paint_step(np.roll(noise, k)) for k in range(8)))
+    picture = photos.from_rgb(np.zeros((64, 64, 3), np.uint8))
+    assert len(provenance.encode(picture, ".png", recipe)) > 65_000
+    data = provenance.encode(picture, ".jpg", recipe)
+    assert b"rainedAlgorithmicMedia" in data

@@ -214,6 +214,8 @@ class StyleEncoder(nn.Module):
 def second_vector(weight_orig: Tensor, weight_u: Tensor, weight: Tensor) -> Tensor:
     """`weight_v` of a file from before torch 1.1, which stores the divided `weight` instead: a v along W^T u that makes
     u . (W v) what the division was by.  ValueError if `weight` is no multiple of `weight_orig`."""
+    if weight.shape != weight_orig.shape or weight_u.shape != weight_orig.shape[:1]:
+        raise ValueError("weight, weight_orig and weight_u do not have shapes that belong together")
     rows, size = weight_orig.flatten(1), float(weight.square().sum())
     sigma = float((weight_orig * weight).sum()) / size if size else math.nan
     back = rows.mT @ weight_u

@@ -27,6 +27,7 @@ from editing.translation.networks.instagan import (
     united,
 )
 from editing.translation.systems.base import Batch, System
+from stylegan2.errors import UsageError
 
 WAYS = (("a", "b", "G_A", "G_B", "D_A"), ("b", "a", "G_B", "G_A", "D_B"))  # from, to, there, back, judge of `to`
 
@@ -74,6 +75,8 @@ class InstaGAN(System):
 
     @classmethod
     def source(cls, a: Path, b: Path | None = None, labels: Path | None = None) -> Instances:
+        if labels is not None:
+            raise UsageError("InstaGAN finds masks beside the pictures, as NAME.mask0.png: leave --labels out.")
         return two_domains(a, b, cls.most)
 
     def make(self, domains: int) -> dict[str, nn.Module]:

@@ -26,6 +26,7 @@ from stylegan2 import zoo
 from stylegan2.errors import UsageError
 
 V1 = (64,)  # sizes without refinement of masks
+EMBEDDINGS = {64: 128, 128: 180, 256: 180}  # numbers of a class
 SAMPLES = 3  # columns of a grid
 
 
@@ -67,13 +68,16 @@ class LostGAN(System):
     def check(cls, name: str, settings: Settings) -> None:
         if settings.size not in FACTORS:
             raise UsageError(f"{name} is trained at {', '.join(map(str, FACTORS))} pixels, not {settings.size}.")
+        if settings.size == 128 and (settings.batch or cls.batch) < 2:  # a norm of its pyramid sees one pixel
+            raise UsageError(f"{name} at 128 pixels takes batches of 2 pictures or more, not 1.")
         if cls.perceptual:
             zoo.path("efficientnet-lite0")
 
     def make(self, domains: int) -> dict[str, nn.Module]:
         s, classes = self.settings, domains + 1
         torch.manual_seed(s.seed)  # the first vectors of spectral norms
-        networks = {"G": LostGANGenerator(classes, widths(s.size, s.width), refine=s.size not in V1)}
+        refine, embedding = s.size not in V1, EMBEDDINGS[s.size]
+        networks = {"G": LostGANGenerator(classes, widths(s.size, s.width), refine, embedding=embedding)}
         networks["D"] = LostGANDiscriminator(classes, s.size, s.width)
         self.eyes: efficientnet.EfficientNetLite0 | None = None
         return {name: orthogonal(network, s.seed + i) for i, (name, network) in enumerate(networks.items())}

@@ -87,6 +87,8 @@ class SpadePlain(System):
             raise UsageError(
                 f"With {domains} channels, as Cityscapes has, the size is a multiple of {step}: --size 256"
             )
+        if s.size == step and (s.batch or self.batch) < 2:  # the first norm sees one pixel
+            raise UsageError(f"At {step} pixels the network begins with one: --batch 2 or more, or a larger --size")
         torch.manual_seed(s.seed)  # the first vectors of spectral norms
         code = (CODE, (s.size // step, s.size // step)) if self.style else (0,)
         networks = {"G": SPADEGenerator(domains, s.width, upsampling, *code)}

@@ -1,17 +1,19 @@
 """Faces from maps and layouts: parts where they were asked for, styles by seed or from a face, and files."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from editing import provenance, session, spatial, translate
 from editing.faces import photo as photos
 from editing.heads import composing, repaint
 from editing.judges.parsing import parse
-from editing.types import Inversion, Recipe
+from editing.types import Inversion, Recipe, generator_sha256
 from stylegan2 import engine
-from stylegan2.errors import Cancelled
+from stylegan2.errors import Cancelled, InversionError, PhotoError, UsageError
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +70,10 @@ def test_the_command_writes_faces_that_can_be_edited(tmp_path, mobile, wanted, c
     assert provenance.is_marked(photo) and inversion.photo_sha256 == photo.sha256 and inversion.seed == 2
     made.set_inversion(inversion, photo)
     assert np.abs(session.to_rgb(made.reconstruction()).astype(int) - photo.rgb).mean() < 1
+    mouth = Recipe(steps=(spatial.moves_step({"mouth": (0.0, 0.04)}),))
+    for recipe in (mouth, Recipe.from_strengths({"smile": 2.0})):  # in its picture it is the same edit
+        edit = made.edit(recipe)
+        assert np.abs(edit.photo.rgb.astype(int) - session.to_rgb(edit.crop)).mean() < 1.5
     made.set_inversion(inversion)
     mouth = Recipe(steps=(spatial.moves_step({"mouth": (0.0, 0.04)}),))
     moved = spatial.small_map(parse(session.to_rgb(made.render(mouth))))
@@ -78,6 +84,23 @@ def test_the_command_writes_faces_that_can_be_edited(tmp_path, mobile, wanted, c
     assert (face[0] & face[1]).sum() / (face[0] | face[1]).sum() > 0.9  # and is still the face that was drawn
     was = repaint.box_of(repaint.of(spatial.small_map(parse(photo.rgb)), "mouth"))
     assert repaint.box_of(repaint.of(moved, "mouth"))[1] - was[1] > 0.015
+
+
+def test_the_style_of_a_face(tmp_path, mobile, wanted):
+    style = Inversion(ws=composing.style(mobile, 9), family=mobile.family, generator_sha256=generator_sha256(mobile))
+    style.save(tmp_path / "like.inversion")
+    spatial.write_map(wanted, tmp_path / "map.png")
+    editor, order = session.Editor(mobile), composing.Order("spade:map", 4, 0, tmp_path / "like.inversion")
+    ((_, file),) = composing.run(editor, order, tmp_path / "map.png", tmp_path / "out")  # one: all would be the same
+    from editing.heads.maps import SHAPED
+
+    assert torch.equal(Inversion.load(file.with_suffix(".inversion")).ws[:, SHAPED:], style.ws[:, SHAPED:])
+    spatial.write_map(wanted, tmp_path / "like.png")
+    ((_, error),) = composing.run(editor, order, tmp_path / "like.png", tmp_path)
+    assert isinstance(error, UsageError | PhotoError)
+    replace(style, ws=style.ws[:, :9]).save(tmp_path / "short.inversion")
+    with pytest.raises(InversionError):
+        list(composing.run(editor, replace(order, like=tmp_path / "short.inversion"), tmp_path / "map.png", tmp_path))
 
 
 def test_the_command_draws_layouts_and_says_what_is_wrong(tmp_path, mobile, command, monkeypatch):

@@ -126,7 +126,7 @@ class Painter:
     def __init__(self, picture):
         self.picture, self.count = picture, 0
 
-    def synthesis(self, ws, deltas=None):
+    def synthesis(self, ws, deltas=None, features=None):
         self.count += 1
         return self.picture
 

@@ -123,6 +123,7 @@ def test_what_does_not_fit_is_one_line(tmp_path, run):
         (2, "no pictures", ("apply", "--network", unet, "--img", tmp_path / "empty")),
         (2, "--label is for StarGAN", ("apply", "--network", unet, "--img", odd, "--label", 1)),
         (2, "no way 'blur'", ("apply", "--network", unet, "--img", odd, "--how", "blur")),
+        (2, "--eval is for pix2pix's U-Net", ("apply", "--network", star, "--img", odd, "--eval")),
         (2, "--like needs --encoder", ("apply", "--network", unet, "--img", odd, "--like", odd)),
         (2, "2 domains", ("apply", "--network", star, "--img", odd)),
         (2, "--network, or the names of heads", ("apply", "--img", odd)),
@@ -137,6 +138,11 @@ def test_what_does_not_fit_is_one_line(tmp_path, run):
     ]:  # fmt: skip
         got, _, error = run(*arguments, *(out if arguments[0] == "apply" else ()))
         assert (got, error.count("\n")) == (code, 1) and words in error, (arguments, error)
+
+
+def test_help_says_whose_number_of_images_it_is(run):
+    code, words, _ = run("fit", "--help")
+    assert code == 0 and "0: the system's own number." in " ".join(word for word in words if word != "│")
 
 
 def test_networks_of_one_channel_see_gray(tmp_path, run):

@@ -136,6 +136,7 @@ def test_damaged_files_are_one_sentence(tmp_path):
         ({k: v for k, v in whole.items() if k != "decoder_seg.7.bias"}, "lacks"),
         ({k: v for k, v in whole.items() if k != "decoder_img.7.weight"}, "decoder_img.7.weight"),
         (whole | {"encoder_seg.1.weight": torch.zeros(4, 2, 7, 7)}, "encoder_seg.1.weight"),
+        (seeded(lambda: SetGenerator(3, 1, 1, 4)).state_dict(), "from 3 channels to 1, not to as many"),
         (whole | {"encoder_img.1.weight": torch.zeros(4)}, "axes"),
         (whole | {f"encoder_img.{n}.conv_block.1.weight": torch.zeros(1) for n in range(10, 1100)}, "more layers"),
         (judge | {"feature_img.0.module.weight_bar": torch.zeros(1).expand(10**6, 3, 4, 4)}, "shape"),
@@ -252,6 +253,8 @@ def test_data_that_does_not_fit_is_one_sentence(tmp_path, folders):
     system = SYSTEMS["instagan"]
     with pytest.raises(UsageError, match="two folders"):
         system.source(folders[0])
+    with pytest.raises(UsageError, match="leave --labels out"):
+        system.source(*folders, tmp_path / "labels.csv")
     with pytest.raises(UsageError, match="not a folder"):
         system.source(folders[0], tmp_path / "none")
     saved(folders[1] / "05.png", np.zeros((36, 36, 3)))
@@ -496,6 +499,15 @@ def test_masks_lie_beside_a_picture_or_in_a_folder_of_theirs(tmp_path, run, file
     assert again[0] == 0 and len(again[1]) == 7
 
 
+def test_masks_of_which_a_smaller_picture_leaves_nothing_are_one_line(tmp_path, run, file):
+    picture = saved(tmp_path / "dot.png", np.zeros((400, 400, 3)))
+    dot, large = (saved(tmp_path / f"{side}.png", square(400, 9, 9, side)) for side in (1, 200))
+    common = ("apply", "--network", file, "--img", picture, "--size", 16, "--out", tmp_path / "out", "--mask", dot)
+    code, lines, error = run(*common)
+    assert (code, lines, error.count("\n")) == (1, [], 1) and "left of the masks of dot.png at --size 16" in error
+    assert run(*common, "--mask", large)[0] == 0
+
+
 def test_uses_that_do_not_fit_are_one_line(tmp_path, run, file, folders):
     (a, b), other = folders, tmp_path / "other.safetensors"
     checkpoints.save(seeded(lambda: ResnetGenerator(3, 3, 1, 4)), other)
@@ -510,6 +522,7 @@ def test_uses_that_do_not_fit_are_one_line(tmp_path, run, file, folders):
         (2, "--mask is for networks", ("--head", "cyclegan:young2old", "--img", photo, "--mask", mask)),
         (2, "--faces is for", ("--network", file, "--img", photo, "--mask", mask, "--faces")),
         (2, "--label is for", ("--network", file, "--img", photo, "--mask", mask, "--label", 1)),
+        (2, "--eval is for pix2pix", ("--network", file, "--img", photo, "--mask", mask, "--eval")),
         (2, "but masks", ("--network", file, "--img", alone)),
         (1, "has no mask", ("--network", file, "--img", small)),
         (1, "No such file", ("--network", file, "--img", tmp_path / "none.png")),

@@ -378,6 +378,19 @@ def one(box=(0, 0, 1, 1), named="sky", classes=("sky",), picture="a.jpg"):
     return {"classes": list(classes), "pictures": {picture: [{"class": named, "box": list(box)}]}}
 
 
+def table_of_coco(**changes):
+    """COCO's table of one picture with three objects."""
+    picture = {"id": 1, "file_name": "a.jpg", "width": 20, "height": 20} | changes
+    annotations = [{"image_id": 1, "category_id": 3, "bbox": [0, 0, 10.0, 10]}] * 3
+    return {"annotations": annotations, "categories": [{"id": 3, "name": "sky"}], "images": [picture]}
+
+
+def test_boxes_that_stand_out_by_rounding_are_cut_off():
+    assert layouts.checked([0.25, 0.5, 0.5, 0.1]) == (0.25, 0.5, 0.5, 0.1)
+    assert layouts.checked([-0.0005, 0, 0.5, 1.0005]) == pytest.approx((0, 0, 0.4995, 1), abs=1e-9)
+    assert layouts.checked([0.2, 0.2, 0.011, 0.011]) == (0.2, 0.2, 0.011, 0.011)
+
+
 @pytest.mark.parametrize(
     "content,words",
     [
@@ -404,6 +417,12 @@ def one(box=(0, 0, 1, 1), named="sky", classes=("sky",), picture="a.jpg"):
         ({"annotations": []}, "no table of layouts: KeyError 'categories'"),
         ({"annotations": [{}], "categories": [], "images": []}, "KeyError 'image_id'"),
         ({"annotations": [], "categories": 5, "images": []}, "TypeError"),
+        (one((0, 0, 10**400, 1)), "four numbers"),
+        (one((0.2, 0.2, 0.009, 0.009)), "less than 0.01% of the picture"),
+        (one((1.0004, 0, 0.0005, 1)), "less than 0.01% of the picture"),
+        ({"annotations": [], "categories": [{"id": math.inf, "name": "sky"}], "images": []}, "OverflowError"),
+        (table_of_coco(width=10**400), "OverflowError"),
+        (table_of_coco(file_name=5), "file_name is '5', which is no name"),
     ],
 )
 def test_a_table_that_does_not_fit_is_one_sentence(tmp_path, content, words):
@@ -518,6 +537,20 @@ def test_sizes_are_the_published_ones(size):
         SYSTEMS["lostgans"].check("lostgans", Settings(size))
 
 
+@pytest.mark.parametrize("size,embedding", [(64, 128), (128, 180), (256, 180)])
+def test_classes_are_embedded_in_as_many_numbers_as_published(size, embedding):
+    network = SYSTEMS["lostgans"](Settings(size, 100, 2, 0.0, 4), 2).networks["G"]
+    assert network.label_embedding.weight.shape == (3, embedding)
+
+
+def test_batches_of_one_are_refused_where_a_norm_would_see_one_pixel(tmp_path, blind):
+    source, out = toys(tmp_path / "toys"), tmp_path / "run"
+    with pytest.raises(UsageError, match="at 128 pixels takes batches of 2"):
+        fit.fit("lostgans", source, out, Settings(128, 2, 1, 0.0, 4))
+    assert not out.exists()
+    fit.fit("lostgans", source, out, Settings(64, 1, 1, 0.0, 4))
+
+
 # ---- drawing
 
 
@@ -579,6 +612,25 @@ def test_classes_have_the_names_of_the_run_or_of_the_layout(tmp_path, run, netwo
     assert np.array_equal(found[0], found[1]) and np.array_equal(found[1], found[2])
 
 
+def test_names_of_another_run_or_of_too_few_classes_are_not_believed(tmp_path):
+    def known(content):
+        written(tmp_path / "settings.json", content)
+        return composing.names_beside(tmp_path / "G.pth", 7)
+
+    assert known({"system": "lostgans", "domains": NAMES}) == {name: n for n, name in enumerate(NAMES, 1)}
+    for content in (
+        {"system": "spade", "domains": NAMES},
+        {"system": "lostgans", "domains": NAMES[:5]},
+        {"system": "lostgans", "domains": [*NAMES, "more"]},
+        {"system": "lostgans", "domains": [*NAMES[:5], 6]},
+        {"system": "lostgans", "domains": 6},
+        {"system": "lostgans"},
+        "[" * 100_000,
+        [],
+    ):
+        assert known(content) == {}
+
+
 def test_noise_is_cut_off_and_an_object_more_leaves_the_others_theirs():
     z = composing.noise(9, 4000, 3, 1)
     assert 1.9 < z.abs().max() < 2 and z.std().item() == pytest.approx(0.88, abs=0.01)  # of a normal one cut at 2
@@ -600,6 +652,8 @@ def test_noise_is_cut_off_and_an_object_more_leaves_the_others_theirs():
         ({"classes": NAMES, "boxes": [{"class": "hiar", "box": [0, 0, 1, 1]}]}, "did you mean hair"),
         ({"boxes": [{"class": 1, "box": [0.5, 0.5, 0.6, 0.2]}]}, "not inside the picture"),
         ({"boxes": LAYOUT["boxes"] * 16}, "32 objects; at most 31"),
+        ({"boxes": [{"class": 1, "box": [0, 0, 10**400, 1]}]}, "four numbers"),
+        ({"boxes": [{"class": 1, "box": [0.5, 0.5, 0.001, 0.01]}]}, "too small"),
     ],
 )
 def test_a_layout_that_does_not_fit_is_one_line(tmp_path, run, network, content, words):

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from editing import translate
 from editing.judges.parsing import CLASSES
@@ -69,6 +70,27 @@ def test_files_from_before_torch_1_1_hold_the_divided_weight(golden, tmp_path):
     state["head_0.conv_0.weight"][0] *= 2
     with pytest.raises(CheckpointError, match="'head_0.conv_0.weight' is no multiple of 'head_0.conv_0.weight_orig'"):
         checkpoints.load(written(tmp_path, state))
+
+
+def test_a_second_vector_is_made_of_shapes_that_belong_together_alone(tmp_path, monkeypatch):
+    row, column, u = torch.ones(1, 3, 1, 1), torch.ones(3, 1, 1, 1), torch.ones(1)
+    for weight_orig, weight_u, weight in (
+        (row, u, column),
+        (row, u, row.expand(3, 3, 1, 1)),
+        (row, torch.ones(3), row),
+    ):
+        with pytest.raises(ValueError, match="shapes that belong together"):
+            spade.second_vector(weight_orig, weight_u, weight)
+    state = seeded(lambda: SPADEGenerator(3, 2)).state_dict()
+    del state["head_0.conv_0.weight_v"]
+    path = written(tmp_path, state | {"head_0.conv_0.weight": torch.ones(1, 32, 3, 3)})
+    with pytest.raises(CheckpointError, match="'head_0.conv_0.weight' is no multiple"):
+        checkpoints.load(path)
+    monkeypatch.setattr(spade, "second_vector", lambda *_: pytest.fail("made for what the network does not have"))
+    state = seeded(lambda: SPADEGenerator(3, 2)).state_dict()
+    other = {"x.weight_orig": row, "x.weight_u": u, "x.weight": row}
+    with pytest.raises(CheckpointError, match="'x.weight' and 2 more tensors too many"):
+        checkpoints.load(written(tmp_path, state | other))
 
 
 @pytest.mark.parametrize(
@@ -321,6 +343,18 @@ def test_with_36_channels_the_size_is_doubled_once_more(small):
         SYSTEMS["spade-plain"](Settings(96, 0, 2, 0.0, 4), 36)
 
 
+@pytest.mark.parametrize("name", ["spade", "spade-plain"])
+def test_batches_of_one_are_refused_where_the_network_begins_with_one_pixel(tmp_path, small, name):
+    a, b = blocks(tmp_path)
+    (a / "classes.txt").write_text("\n".join(f"class {n}" for n in range(36)) + "\n")
+    source, out = maps.opened(a, b), tmp_path / "run"
+    with pytest.raises(UsageError, match="--batch 2 or more"):
+        fit.fit(name, source, out, Settings(64, 2, 1, 0.0, 4))
+    assert not out.exists()
+    system = SYSTEMS[name](Settings(128, 2, 1, 0.0, 4), 36)
+    assert np.isfinite(system.step(source.batch(0, 1, 128, 0), 1.0, np.random.default_rng(0))["G_gan"])
+
+
 def test_a_killed_run_goes_on_where_it_was(tmp_path, small):
     source, out = maps.opened(*blocks(tmp_path)), tmp_path / "run"
     settings = Settings(64, 8, 2, 0.0, 4)
@@ -387,6 +421,20 @@ def test_channels_hold_each_label_once_and_edges_last():
     assert planes[4].tolist() == [[0, 1, 1], [1, 1, 1]] and planes[:4].sum(0).eq(1).all()
     with pytest.raises(UsageError, match="the label 255 is none of the 4"):
         maps.channels([labels], 4)
+
+
+def test_channels_take_no_more_memory_than_they_have_numbers():
+    made = []
+
+    class Watched(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            found = function(*args, **(kwargs or {}))
+            made.extend(x.numel() * x.element_size() for x in (found,) if isinstance(x, torch.Tensor))
+            return found
+
+    with Watched():
+        planes = maps.channels([np.arange(64 * 64, dtype=np.uint8).reshape(64, 64) % 30], 30)
+    assert planes.dtype == torch.float32 and max(made) == 4 * planes.numel()
 
 
 def test_maps_and_photos_are_cut_alike_and_values_stay(tmp_path):
@@ -525,6 +573,32 @@ def test_edges_and_dont_care_are_where_the_run_has_them(tmp_path, run):
     assert code == 1 and "another --out" in error
     assert maps.meaning(tmp_path / "G.pth", 184) == (182, True) and maps.meaning(tmp_path / "G.pth", 36) == (None, True)
     assert maps.meaning(tmp_path / "G.pth", 151) == (None, False)
+    assert maps.meaning(tmp_path / "G.pth", 20) == (None, None)
+
+
+@pytest.mark.parametrize("labels,names,refused", [(3, list("abc"), True), (151, None, True), (3, None, False)])
+def test_instances_are_refused_where_a_network_is_known_to_have_no_edges(tmp_path, run, labels, names, refused):
+    file = saved(tmp_path / "run", lambda: SPADEGenerator(labels, 2))
+    if names:
+        (tmp_path / "run" / "settings.json").write_text(json.dumps({"domains": names}))
+    path = label_map(tmp_path / "map.png", np.arange(32 * 32).reshape(32, 32) % 2)
+    code, lines, error = run("apply", "--network", file, "--img", path, "--out", tmp_path / "out", "--instances", path)
+    assert (code, len(lines)) == ((2, 0) if refused else (0, 1)), error
+    if refused:
+        assert "no channel for the edges" in error and error.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("where", ["channels", "nearest"])
+@pytest.mark.parametrize("raised", [MemoryError(), RuntimeError("you tried to allocate 9 bytes")])
+def test_memory_that_is_short_while_a_map_is_read_is_one_line(tmp_path, run, monkeypatch, where, raised):
+    def short(*_):
+        raise raised
+
+    file = saved(tmp_path, lambda: SPADEGenerator(3, 2))
+    monkeypatch.setattr(maps, where, short)
+    path = label_map(tmp_path / "map.png", np.ones((32, 32)))
+    code, _, error = run("apply", "--network", file, "--img", path, "--out", tmp_path / "out")
+    assert (code, error.count("\n")) == (1, 1) and "map.png needs more memory than there is" in error
 
 
 def test_networks_made_for_more_pixels_are_told_so(tmp_path, run):
