@@ -252,7 +252,7 @@ def checked(box: Any) -> Box:
         raise ValueError(f"the box {str(box)[:60]} is not inside the picture, which goes from 0 to 1.")
     left, top = max(x, 0.0), max(y, 0.0)
     width, height = min(width - (left - x), 1 - left), min(height - (top - y), 1 - top)
-    if min(width, height) <= 0 or width * height < LEAST:
+    if width * height < LEAST:
         raise ValueError(f"the box {str(box)[:60]} is too small: it covers less than {LEAST:.2%} of the picture.")
     return float(left), float(top), float(width), float(height)
 

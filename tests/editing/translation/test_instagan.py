@@ -116,7 +116,7 @@ def test_spectral_norms_find_the_largest_singular_value_in_evaluation_and_learn_
     assert learnt == {"weight_bar", "bias"}
 
 
-@pytest.mark.parametrize("make", [lambda: SetGenerator(3, 1, 2, 4), lambda: SetDiscriminator(1, 4)])
+@pytest.mark.parametrize("make", [lambda: SetGenerator(1, 1, 2, 4), lambda: SetDiscriminator(1, 4)])
 def test_what_is_written_is_read_back(tmp_path, make):
     network, (picture, masks) = seeded(make), blobs()
     x = torch.cat([picture[:, : network.inputs], masks], 1)

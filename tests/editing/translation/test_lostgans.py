@@ -518,7 +518,7 @@ def test_it_learns_what_a_class_looks_like_and_where(tmp_path, blind):
     """A square is red or blue as its class says, and where its box is."""
     source, out = toys(tmp_path / "toys"), tmp_path / "run"
     said = []
-    settings = Settings(64, 140, 2, 3e-3, 4)
+    settings = Settings(64, 200, 2, 3e-3, 4, 1)
     fit.fit("lostgans", source, out, settings, report=lambda seen, losses: said.append(losses["G_l1"]))
     assert said[-1] < 0.75 * said[0]
     network = checkpoints.load_generator(fit.file_of(out, "G"))
