@@ -92,6 +92,22 @@ def test_painted_hair_becomes_hair_and_what_is_not_painted_stays(editor):
     assert right.mean() < 1
 
 
+def test_of_a_whole_map_only_what_was_painted_counts(editor):
+    face = spatial.map_of(editor.generator, editor.inversion())
+    whole = np.roll(face, 1, 1)  # seams are a pixel off, as a photo's are
+    whole[20:40, 10:30] = CLASSES.index("clothes")
+    wanted, _, over = spatial.followed(face, [spatial.paint_step(whole)])
+    stroke = np.zeros_like(face, bool)
+    stroke[20:40, 10:30] = True
+    assert (wanted[stroke] == CLASSES.index("clothes")).all()
+    near = np.zeros_like(stroke)
+    near[17:43, 7:33] = True
+    assert np.array_equal(wanted[~near], face[~near]) and not over[~near].any()
+    thin = np.full_like(face, NOTHING)
+    thin[60:70, 64] = CLASSES.index("nose")  # a thin stroke on nothing was meant
+    assert (spatial.followed(face, [spatial.paint_step(thin)])[0][60:70, 64] == CLASSES.index("nose")).all()
+
+
 def test_steps_survive_json_and_are_worked_out_once(editor, monkeypatch):
     face = parsing.parse(session.to_rgb(editor.reconstruction()))
     recipe = Recipe(steps=(spatial.paint_step(painted(face, "hair", (0.1, 0.1, 0.3, 0.3))),
