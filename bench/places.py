@@ -99,7 +99,7 @@ def spade(bench: Bench, folder: Path, count: int, passes: int, path: Path | None
     for number, (w, picture) in enumerate(faces(folder, count)):
         picture = bench.drawn(bench.inversion(w)) if w is not None else picture
         labels = parse(picture)
-        asked = spatial.small_map(labels)
+        asked = spatial.nearest(labels)
         drawn = []
         for style in (0, 1):
             ws = composing.style(bench.generator, 50_000_000 + 2 * number + style)

@@ -180,18 +180,13 @@ def placed(generator: Generator, inversion: Inversion, plan: Plan) -> Inversion:
 
 def map_of(generator: Generator, inversion: Inversion) -> np.ndarray:
     """What the parser says of the face that an inversion draws: (SIDE, SIDE) uint8."""
-    return small_map(parsing.parse(to_uint8(render(generator, inversion))[0]))
-
-
-def small_map(labels: np.ndarray) -> np.ndarray:
-    """The parser's labels (256, 256) -> a map (SIDE, SIDE) uint8."""
-    return maps.shrunk(labels)[0].numpy().astype(np.uint8)
+    return nearest(parsing.parse(to_uint8(render(generator, inversion))[0]))
 
 
 def nearest(labels: np.ndarray) -> np.ndarray:
-    """Labels (S, S) -> (SIDE, SIDE), the nearest pixel."""
+    """Labels (S, S), the parser's or of a file -> a map (SIDE, SIDE) uint8, the nearest pixels."""
     at = ((np.arange(SIDE) + 0.5) * labels.shape[0] / SIDE).astype(int)
-    return labels[at][:, at].copy()
+    return labels[at][:, at].astype(np.uint8)
 
 
 def tensor(labels: np.ndarray) -> Tensor:

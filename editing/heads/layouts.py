@@ -11,8 +11,6 @@ here SPADE's head takes the map from there.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,17 +19,14 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from editing.heads import repaint
+from editing.heads import files, repaint
 from editing.heads.maps import SIDE
 from editing.heads.translators import under
 from editing.judges.parsing.labels import CLASSES
 from stylegan2 import console, weights
-from stylegan2.errors import UsageError, WplusError
-from stylegan2.files import replacing
+from stylegan2.errors import UsageError
 
 OBJECTS = ("clothes", "neck", "hair", "face", "left_ears", "right_ears", "left_brows", "right_brows", "left_eyes",
            "right_eyes", "nose", "mouth", "glasses")  # fmt: skip
@@ -182,27 +177,17 @@ class LayoutHead:
 MAKERS = {"regressor": MaskRegressor, "shape": ShapeReader}
 
 
+FACTS = {"format": FORMAT, "objects": list(OBJECTS)}
+
+
 def save(head: LayoutHead, path: Path) -> None:
     """As safetensors, float16."""
-    parts = {part: weights.half(getattr(head, part)) for part in MAKERS}
-    tensors = {f"{part}.{name}": tensor for part, state in parts.items() for name, tensor in state.items()}
-    facts = {"format": FORMAT, "objects": list(OBJECTS)}
-    with replacing(path) as part:
-        save_file(tensors | {"usual": head.usual}, part, metadata={"heads": json.dumps(facts)})
+    files.write(path, FACTS, {part: getattr(head, part) for part in MAKERS}, usual=head.usual)
 
 
 def load(path: Path = FILE) -> LayoutHead:
     """UsageError or CheckpointError if the file holds no such head."""
-    try:
-        with safe_open(path, "pt") as file:
-            facts = json.loads((file.metadata() or {}).get("heads", "{}"))
-        if facts.get("format") != FORMAT or facts.get("objects") != list(OBJECTS):
-            raise UsageError(f"{path} holds no head for layouts of a face.")
-    except (OSError, SafetensorError) as error:
-        raise WplusError(f"{path} cannot be read: {error}") from None
-    except (AttributeError, TypeError, ValueError) as error:
-        raise UsageError(f"{path} holds no heads: {error}") from None
-    state = weights.read(path, "heads")
+    state = files.checked(path, "head for layouts", FACTS)
     with weights.described(path, "a head for layouts"):
         z = state["shape.out.bias"].shape[0] // 2
         hidden, width = state["regressor.into.0.bias"].shape[0], state["regressor.conv.0.bias"].shape[0]
@@ -210,7 +195,7 @@ def load(path: Path = FILE) -> LayoutHead:
         shape = weights.filled(lambda: ShapeReader(z, state["shape.conv.0.bias"].shape[0]), under(state, "shape."))
         if state["usual"].shape != (len(OBJECTS), 4):
             raise ValueError("its usual boxes do not fit")
-    return LayoutHead(regressor, shape, state["usual"].float(), hashlib.sha256(Path(path).read_bytes()).hexdigest())
+    return LayoutHead(regressor, shape, state["usual"].float(), files.sha256(path))
 
 
 @lru_cache(maxsize=1)

@@ -290,7 +290,7 @@ class Training:
         """Of faces that were never seen: the painter's error, in standard deviations, and a collage's alone."""
         if self.phase != "painter":
             return {}
-        count, rng = 48, np.random.default_rng(3)
+        count, rng = min(48, HELD_OUT), np.random.default_rng(3)
         places = np.arange(len(self.faces), len(self.faces) + count)
         x = self.model.generator.synthesis(
             self.statistics.unwhiten(self.faces.u[places, None].expand(-1, 16, -1)), until=preview.STAGE

@@ -18,8 +18,6 @@ Not the paper's network: the frozen generator draws, and style comes from W+.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,17 +26,13 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from scipy import ndimage
 from torch import Tensor, nn
 
-from editing.heads import pictures
+from editing.heads import files, pictures
 from editing.heads.translators import under
 from editing.judges.parsing.labels import CLASSES, PALETTE
 from stylegan2 import w_statistics, weights
-from stylegan2.errors import UsageError, WplusError
-from stylegan2.files import replacing
 from stylegan2.generator import FeatureEdit
 
 SIDE = 128  # of maps
@@ -190,32 +184,21 @@ class MapHead:
         return FeatureEdit((found - given).to(x), mask.to(x), ws)
 
 
+def facts() -> dict:
+    return {"format": FORMAT, "classes": list(CLASSES), "encoder": pictures.encoder_sha256()}
+
+
 def save(head: MapHead, path: Path) -> None:
     """As safetensors, float16."""
-    parts = {part: weights.half(getattr(head, part)) for part in MAKERS}
-    tensors = {f"{part}.{name}": tensor for part, state in parts.items() for name, tensor in state.items()}
-    facts = {"format": FORMAT, "classes": list(CLASSES), "encoder": pictures.encoder_sha256()}
-    with replacing(path) as part:
-        save_file(tensors, part, metadata={"heads": json.dumps(facts)})
+    files.write(path, facts(), {part: getattr(head, part) for part in MAKERS})
 
 
 def load(path: Path = FILE) -> MapHead:
     """UsageError or CheckpointError if the file holds no such head."""
-    try:
-        with safe_open(path, "pt") as file:
-            facts = json.loads((file.metadata() or {}).get("heads", "{}"))
-        if facts.get("format") != FORMAT or facts.get("classes") != list(CLASSES):
-            raise UsageError(f"{path} holds no head for maps of a face's parts.")
-        if facts.get("encoder") != pictures.encoder_sha256():
-            raise UsageError(f"{path} was trained on another version of the encoder than this package's.")
-    except (OSError, SafetensorError) as error:
-        raise WplusError(f"{path} cannot be read: {error}") from None
-    except (AttributeError, TypeError, ValueError) as error:
-        raise UsageError(f"{path} holds no heads: {error}") from None
-    state = weights.read(path, "heads")
+    state = files.checked(path, "head for maps", facts())
     with weights.described(path, "a head for maps"):
         networks = (make(under(state, f"{name}.")) for name, make in MAKERS.items())
-        return MapHead(*networks, hashlib.sha256(Path(path).read_bytes()).hexdigest())
+        return MapHead(*networks, files.sha256(path))
 
 
 def _layout(state: Mapping[str, Tensor]) -> pictures.Drawer:

@@ -8,9 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from editing.translation import data
+from encoders import efficientnet
+from encoders.losses import perceptual
+from stylegan2 import zoo
 from stylegan2.errors import UsageError
 
 Batch = Mapping[str, Tensor]
@@ -37,6 +41,7 @@ class System:
     losses: tuple[str, ...] = ()  # names of all that `step` may give
     least, whole, even = 32, 4, False  # smallest size; what sizes are a multiple of (2: a power of it); even batches
     steps = 0  # taken so far
+    eyes: efficientnet.EfficientNetLite0 | None = None  # of `looks`
 
     @classmethod
     def source(cls, a: Path, b: Path | None = None, labels: Path | None = None) -> data.Source:
@@ -87,6 +92,14 @@ class System:
 
     def finished(self, batches: Iterator[Batch]) -> None:
         """What is left to do after the last step, with more batches of the data."""
+
+    def looks(self, fake: Tensor, real: Tensor) -> Tensor:
+        """Mean distance of EfficientNet-Lite0's features, which stand in for VGG19's in the perceptual losses."""
+        if self.eyes is None:
+            self.eyes = efficientnet.from_state(load_file(zoo.path("efficientnet-lite0"))).to(fake.device)
+        with torch.no_grad():
+            wanted = perceptual.features(self.eyes, real)
+        return perceptual.distance(perceptual.features(self.eyes, fake), wanted).mean()
 
     def judges(self, wanted: bool, names: Sequence[str]) -> None:
         """Whether these networks gather gradients."""

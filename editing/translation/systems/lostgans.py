@@ -13,15 +13,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from editing.translation import composing, layouts
 from editing.translation.networks import LostGANDiscriminator, LostGANGenerator
 from editing.translation.networks.lostgans import FACTORS, widths
 from editing.translation.systems.base import Batch, Settings, System
-from encoders import efficientnet
-from encoders.losses import perceptual
 from stylegan2 import zoo
 from stylegan2.errors import UsageError
 
@@ -79,16 +76,7 @@ class LostGAN(System):
         refine, embedding = s.size not in V1, EMBEDDINGS[s.size]
         networks = {"G": LostGANGenerator(classes, widths(s.size, s.width), refine, embedding=embedding)}
         networks["D"] = LostGANDiscriminator(classes, s.size, s.width)
-        self.eyes: efficientnet.EfficientNetLite0 | None = None
         return {name: orthogonal(network, s.seed + i) for i, (name, network) in enumerate(networks.items())}
-
-    def looks(self, fake: Tensor, real: Tensor) -> Tensor:
-        """Mean perceptual distance."""
-        if self.eyes is None:
-            self.eyes = efficientnet.from_state(load_file(zoo.path("efficientnet-lite0"))).to(fake.device)
-        with torch.no_grad():
-            wanted = perceptual.features(self.eyes, real)
-        return perceptual.distance(perceptual.features(self.eyes, fake), wanted).mean()
 
     def step(self, batch: Batch, rate: float, rng: np.random.Generator) -> dict[str, float]:
         real, labels, boxes = batch["b"], batch["labels"], batch["boxes"]

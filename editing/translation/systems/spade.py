@@ -14,15 +14,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from editing.translation import maps
 from editing.translation.networks import SPADEDiscriminator, SPADEGenerator, StyleEncoder
 from editing.translation.networks.spade import CODE, UPSAMPLINGS, SpectralConv2d, upsampling_of
 from editing.translation.systems.base import Batch, Settings, System
-from encoders import efficientnet
-from encoders.losses import perceptual
 from stylegan2 import zoo
 from stylegan2.errors import UsageError
 
@@ -95,7 +92,6 @@ class SpadePlain(System):
         networks["D"] = SPADEDiscriminator(domains + 3, s.width)
         if self.style:
             networks["E"] = StyleEncoder(s.width)
-        self.eyes: efficientnet.EfficientNetLite0 | None = None
         return {name: initialised(network, s.seed + i) for i, (name, network) in enumerate(networks.items())}
 
     def groups(self) -> list[tuple[str, ...]]:
@@ -109,14 +105,6 @@ class SpadePlain(System):
         found = self.networks["D"](torch.cat([torch.cat([a, fake], 1), torch.cat([a, real], 1)]))
         split = [[feature.chunk(2) for feature in scale] for scale in found]
         return tuple([[halves[side] for halves in scale] for scale in split] for side in (0, 1))
-
-    def looks(self, fake: Tensor, real: Tensor) -> Tensor:
-        """Mean perceptual distance."""
-        if self.eyes is None:
-            self.eyes = efficientnet.from_state(load_file(zoo.path("efficientnet-lite0"))).to(fake.device)
-        with torch.no_grad():
-            wanted = perceptual.features(self.eyes, real)
-        return perceptual.distance(perceptual.features(self.eyes, fake), wanted).mean()
 
     def step(self, batch: Batch, rate: float, rng: np.random.Generator) -> dict[str, float]:
         a, b = batch["a"], batch["b"]

@@ -36,7 +36,7 @@ def faces(mobile, wanted):
 
 def test_a_face_has_its_parts_where_the_map_has_them(faces, wanted):
     for _, picture in faces:
-        found = spatial.small_map(parse(picture))
+        found = spatial.nearest(parse(picture))
         for part, least in (("hair", 0.7), ("face", 0.8), ("eyes", 0.35), ("mouth", 0.4), ("nose", 0.5)):
             assert overlap(found, wanted, part) > least, part
 
@@ -76,13 +76,13 @@ def test_the_command_writes_faces_that_can_be_edited(tmp_path, mobile, wanted, c
         assert np.abs(edit.photo.rgb.astype(int) - session.to_rgb(edit.crop)).mean() < 1.5
     made.set_inversion(inversion)
     mouth = Recipe(steps=(spatial.moves_step({"mouth": (0.0, 0.04)}),))
-    moved = spatial.small_map(parse(session.to_rgb(made.render(mouth))))
+    moved = spatial.nearest(parse(session.to_rgb(made.render(mouth))))
     face = [
-        repaint.of(spatial.small_map(labels), "hair")
+        repaint.of(spatial.nearest(labels), "hair")
         for labels in (parse(photo.rgb), parse(session.to_rgb(made.render(mouth))))
     ]
     assert (face[0] & face[1]).sum() / (face[0] | face[1]).sum() > 0.9  # and is still the face that was drawn
-    was = repaint.box_of(repaint.of(spatial.small_map(parse(photo.rgb)), "mouth"))
+    was = repaint.box_of(repaint.of(spatial.nearest(parse(photo.rgb)), "mouth"))
     assert repaint.box_of(repaint.of(moved, "mouth"))[1] - was[1] > 0.015
 
 
@@ -124,7 +124,7 @@ def test_the_command_draws_layouts_and_says_what_is_wrong(tmp_path, mobile, comm
     )
     assert code == 1 and error.count("\n") == 1 and "mouth" in error
     (file,) = out.split()
-    labels = spatial.small_map(parse(photos.load(file).rgb))
+    labels = spatial.nearest(parse(photos.load(file).rgb))
     box = repaint.box_of(repaint.of(labels, "mouth"))
     assert np.abs(np.subtract(box, LAYOUT["mouth"]))[:2].max() < 0.08
     inversion = Inversion.load(file.replace(".png", ".inversion"))

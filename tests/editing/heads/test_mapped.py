@@ -79,8 +79,8 @@ def test_the_painter_learns_what_is_hidden(samples, small, mobile):
     for n in range(4, 24):
         last = training.step(n, 1.0)["features"]
     assert last < 0.97 * np.mean(first)
-    found = training.held_out.__func__  # of faces that it never saw: needs more of them than there are here
-    assert found is not None and training.average.out.weight.abs().max() > 0
+    found = training.held_out()  # of faces that it never saw
+    assert set(found) == {"painter", "collage"} and 0 < found["painter"] < 1.5 * found["collage"]
 
 
 def test_trainings_go_on_where_they_were_and_write_heads(samples, small, tmp_path, monkeypatch):
@@ -89,7 +89,7 @@ def test_trainings_go_on_where_they_were_and_write_heads(samples, small, tmp_pat
     mapped.train("layout", samples, tmp_path, 0.03, lambda *row: said.append(row))
     mapped.train("painter", samples, tmp_path, 0.03, lambda *row: said.append(row))
     state = torch.load(tmp_path / "painter.state", weights_only=True)
-    assert state["step"] >= 1 and not (tmp_path / "junk").exists()
+    assert state["step"] >= 1
     mapped.train("painter", samples, tmp_path, 0.06, lambda *row: said.append(row))
     assert torch.load(tmp_path / "painter.state", weights_only=True)["step"] > state["step"]
     assert maps.load(tmp_path / "spade.safetensors").painter.scale.min() > 0

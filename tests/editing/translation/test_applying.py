@@ -5,7 +5,6 @@ import pytest
 import torch
 from PIL import Image
 
-from editing import translate
 from editing.translation import checkpoints
 from editing.translation.networks import (
     RBDN,
@@ -16,17 +15,6 @@ from editing.translation.networks import (
     UnetGenerator,
 )
 from tests.editing.translation.test_checkpoints import caffemodel, seeded
-
-
-@pytest.fixture
-def run(capsys):
-    def call(*arguments):
-        with pytest.raises(SystemExit) as ended:
-            translate.main([str(a) for a in arguments])
-        out = capsys.readouterr()
-        return ended.value.code or 0, out.out.split(), out.err
-
-    return call
 
 
 def saved(tmp_path, network, name="G.safetensors"):

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from editing import translate
 from editing.translation import checkpoints, fit, instances
 from editing.translation.losses import adversarial
 from editing.translation.networks import ResnetGenerator, SetDiscriminator, SetGenerator
@@ -431,17 +430,6 @@ def test_the_discriminators_teach_blue_alone(folders):
 
 
 # ---- use
-
-
-@pytest.fixture
-def run(capsys):
-    def call(*arguments):
-        with pytest.raises(SystemExit) as ended:
-            translate.main([str(a) for a in arguments])
-        out = capsys.readouterr()
-        return ended.value.code or 0, out.out.split(), out.err
-
-    return call
 
 
 @pytest.fixture

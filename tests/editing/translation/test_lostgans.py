@@ -8,7 +8,6 @@ import pytest
 import torch
 from PIL import Image
 
-from editing import translate
 from editing.judges.parsing import CLASSES
 from editing.translation import checkpoints, composing, fit, layouts
 from editing.translation.networks import LostGANDiscriminator, LostGANGenerator
@@ -552,17 +551,6 @@ def test_batches_of_one_are_refused_where_a_norm_would_see_one_pixel(tmp_path, b
 
 
 # ---- drawing
-
-
-@pytest.fixture
-def run(capsys):
-    def call(*arguments):
-        with pytest.raises(SystemExit) as ended:
-            translate.main([str(a) for a in arguments])
-        out = capsys.readouterr()
-        return ended.value.code or 0, out.out.split(), out.err
-
-    return call
 
 
 def written(path, content):

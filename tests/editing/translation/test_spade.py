@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from editing import translate
 from editing.judges.parsing import CLASSES
 from editing.translation import checkpoints, fit, maps
 from editing.translation.networks import SPADEDiscriminator, SPADEGenerator, StyleEncoder, UnetGenerator, spade
@@ -494,17 +493,6 @@ def test_folders_that_hold_no_maps_are_one_sentence(tmp_path):
 
 
 # ---- use
-
-
-@pytest.fixture
-def run(capsys):
-    def call(*arguments):
-        with pytest.raises(SystemExit) as ended:
-            translate.main([str(a) for a in arguments])
-        out = capsys.readouterr()
-        return ended.value.code or 0, out.out.split(), out.err
-
-    return call
 
 
 def saved(tmp_path, make, name="latest_net_G.safetensors"):

@@ -1,0 +1,18 @@
+"""What the tests of translation have in common."""
+
+import pytest
+
+from editing import translate
+
+
+@pytest.fixture
+def run(capsys):
+    """run(*arguments) of `python -m editing.translate` -> (exit code, words of stdout, stderr)"""
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            translate.main([str(a) for a in arguments])
+        out = capsys.readouterr()
+        return ended.value.code or 0, out.out.split(), out.err
+
+    return call
