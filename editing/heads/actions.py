@@ -10,7 +10,7 @@ of InterFaceGAN's conditional manipulation, arXiv 2005.09635, section 3.3).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,11 @@ EDITS = (
     "warmth", "saturation", "background_light", "yaw", "pitch",
 )  # fmt: skip
 FITTED = ("age", "male", "smile", "glasses", "hair_light", "hair_warm")
+MORE_EDITS = (
+    "eye_slant", "brow_slant", "light_eyes", "brown_eyes", "dark_lips", "blush", "eye_shadow", "eyeliner",
+    "nose_length", "ruddy", "golden_skin", "tint", "side_light", "crispness", "background_detail",
+)  # fmt: skip
+MORE_FITTED = ("hair_red", "hair_long", "hair_texture", "fringe", "beard", "skin_light")
 HELD = ("yaw", "pitch", "mouth_open", "beard", "hair_long", "exposure", "background_light")  # and not moved either
 ROWS = {"coarse": (0, 4), "middle": (4, 9), "fine": (9, MERGED)}
 LIMIT = 4.0  # of an amount, where the catalogue knows no safe range
@@ -46,36 +51,52 @@ class Actions:
         return len(self.names)
 
 
-def make(samples: Mapping[str, np.ndarray], judges: Sequence[str]) -> Actions:
-    """samples: `sampling.load`; judges: names of its columns of scores."""
+def make(samples: Mapping[str, np.ndarray], judges: Sequence[str], more: bool = False) -> Actions:
+    """samples: `sampling.load`; judges: names of its columns of scores.  more: with those that only sentences ask for,
+    after the others."""
+    parts = [(EDITS, partial_regressions(samples, judges, FITTED, HELD))]
+    if more:
+        parts.append((MORE_EDITS, partial_regressions(samples, judges, MORE_FITTED, (*FITTED, *HELD))))
     names, vectors, limits = [], [], []
+    for edits, fitted in parts:
+        for name, vector, limit in (*_edits(edits), *_regressions(fitted)):
+            names.append(name)
+            vectors.append(vector)
+            limits.append(limit)
+    return Actions(names, torch.stack(vectors), torch.tensor(limits, dtype=torch.float32))
+
+
+Named = Iterator[tuple[str, Tensor, tuple[float, float]]]
+
+
+def _edits(names: Sequence[str]) -> Named:
     known = catalogue.load()
-    for name in EDITS:
+    for name in names:
         direction = known[name]
         full = torch.zeros(MERGED, direction.vector.shape[-1])
         start, end = direction.rows
         full[start:end] = direction.vector if direction.vector.ndim == 1 else direction.vector[start:end]
-        names.append(name)
-        vectors.append(full)
-        limits.append(direction.safe_range or (-LIMIT, LIMIT))
-    for judge, vector in partial_regressions(samples, judges).items():
+        yield name, full, direction.safe_range or (-LIMIT, LIMIT)
+
+
+def _regressions(fitted: Mapping[str, np.ndarray]) -> Named:
+    for judge, vector in fitted.items():
         for part, (start, end) in ROWS.items():
             full = torch.zeros(MERGED, len(vector))
             full[start:end] = torch.from_numpy(vector)
-            names.append(f"{judge}/{part}")
-            vectors.append(full)
-            limits.append((-LIMIT, LIMIT))
-    return Actions(names, torch.stack(vectors), torch.tensor(limits, dtype=torch.float32))
+            yield f"{judge}/{part}", full, (-LIMIT, LIMIT)
 
 
-def partial_regressions(samples: Mapping[str, np.ndarray], judges: Sequence[str]) -> dict[str, np.ndarray]:
-    """Judge -> what w changes by, (w_dim,), for a standard deviation of it, FITTED's and HELD's others held."""
-    columns = [judges.index(name) for name in (*FITTED, *HELD)]
+def partial_regressions(
+    samples: Mapping[str, np.ndarray], judges: Sequence[str], fitted: Sequence[str], held: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Judge of `fitted` -> what w changes by, (w_dim,), for a standard deviation of it, all others held."""
+    columns = [judges.index(name) for name in (*fitted, *held)]
     scores = samples["scores"][:, columns].astype(np.float64)
     scores = np.nan_to_num((scores - np.nanmean(scores, 0)) / np.nanstd(scores, 0))
     w = samples["w"].astype(np.float64)
     change, *_ = np.linalg.lstsq(np.c_[scores, np.ones(len(scores))], w, rcond=None)
-    return {name: change[i].astype(np.float32) for i, name in enumerate(FITTED)}
+    return {name: change[i].astype(np.float32) for i, name in enumerate(fitted)}
 
 
 def spread(vectors: Tensor, num_ws: int) -> Tensor:

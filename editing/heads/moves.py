@@ -3,6 +3,7 @@
     python -m editing.directions.sampling faces/ --count 6000 --psi 0.8
     python -m editing.heads.moves faces/ moves/ --count 2600
     python -m editing.heads.moves faces/ together/ --count 3000 --together
+    python -m editing.heads.moves faces/ more/ --count 2400 --more          # and --together: for `editing.text`
 
 What an action does to every judge, and to who somebody is, is learned from these; rendering happens here, once, and not
 in the training of heads.  Shards of 200 (face, amounts, scores, descriptor); goes on where it was killed.
@@ -18,7 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from editing.directions import sampling
-from editing.heads.actions import FITTED, LIMIT, ROWS, Actions, make, moved
+from editing.heads.actions import EDITS, FITTED, LIMIT, ROWS, Actions, make, moved
 from editing.judges.judge import NAMES, judge
 from stylegan2 import checkpoints, engine, zoo
 from stylegan2.allocator import tune_allocator
@@ -28,33 +29,37 @@ from stylegan2.generator import Generator
 
 SHARD = 200
 MOST = 4  # actions at once
+FAVOURED = 4
 
 
-def amounts(actions: Actions, number: int, together: bool = False) -> np.ndarray:
+def amounts(actions: Actions, number: int, together: bool = False, more: int = 0) -> np.ndarray:
     """The random move of this number: (K,), most of it 0.  A few actions, each anywhere between its limits.
 
-    together: all rows of one or two of FITTED's judges, by nearly one amount, and two other actions at most: what
-    appears at once, glasses for instance, takes all of them.
+    together: all rows of one or two partial regressions, by nearly one amount, and two other actions at most: what
+    appears at once, glasses for instance, takes all of them.  more: actions from this place on come FAVOURED times as
+    often as those before.
     """
     rng = np.random.default_rng((7, number, int(together)))
     found = np.zeros(len(actions), np.float32)
     count = rng.integers(3) if together else 1 + rng.integers(MOST)
-    chosen = rng.choice(len(actions), count, replace=False)
+    weights = np.where(np.arange(len(actions)) < more, 1, FAVOURED) if more else np.ones(len(actions))
+    chosen = rng.choice(len(actions), count, replace=False, p=weights / weights.sum() if more else None)
     low, high = actions.limits.numpy()[chosen].T
     found[chosen] = rng.uniform(low, high)
-    for name in rng.choice(FITTED, 1 + rng.integers(2), replace=False) if together else ():
+    fitted = [name.removesuffix("/coarse") for name in actions.names if name.endswith("/coarse")]
+    for name in rng.choice(fitted, 1 + rng.integers(2), replace=False) if together else ():
         rows = [actions.names.index(f"{name}/{part}") for part in ROWS]
         found[rows] = rng.uniform(-LIMIT, LIMIT) * rng.uniform(0.6, 1.0, len(rows))
     return found
 
 
 def shard(
-    generator: Generator, actions: Actions, w: np.ndarray, numbers: range, together: bool = False
+    generator: Generator, actions: Actions, w: np.ndarray, numbers: range, together: bool = False, more: int = 0
 ) -> dict[str, np.ndarray]:
     """w (N, w_dim) of all faces -> arrays of these moves; face: the place in w."""
     rows: dict[str, list] = {"face": [], "amounts": [], "scores": [], "descriptor": []}
     for number in numbers:
-        face, move = number % len(w), amounts(actions, number, together)
+        face, move = number % len(w), amounts(actions, number, together, more)
         ws = engine.broadcast(generator, torch.from_numpy(w[face])[None])
         with torch.no_grad():
             images = generator.synthesis(moved(ws, torch.from_numpy(move)[None], actions.vectors))
@@ -101,6 +106,9 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=4000)
     parser.add_argument("--together", action="store_true", help="moves of all rows by one amount")
     parser.add_argument(
+        "--more", action="store_true", help="with actions that sentences ask for, mostly those"
+    )
+    parser.add_argument(
         "--part", nargs=2, type=int, default=(0, 1), metavar=("K", "N"), help="every N-th shard, from K"
     )
     options = parser.parse_args()
@@ -108,16 +116,17 @@ def main() -> None:
     faces = sampling.load(options.faces)
     options.folder.mkdir(parents=True, exist_ok=True)
     kept = options.folder / "actions.safetensors"
-    actions = load_actions(kept) if kept.exists() else make(faces, NAMES)
+    actions = load_actions(kept) if kept.exists() else make(faces, NAMES, options.more)
     if not kept.exists():
         save(actions, kept)
+    more = len(EDITS) + len(FITTED) * len(ROWS) if options.more else 0
     generator = checkpoints.load(zoo.path("mobilestylegan-ffhq-1024"))
     for start in range(0, options.count, SHARD)[options.part[0] :: options.part[1]]:
         path = options.folder / f"{start}.npz"
         if not path.exists():
             with replacing(path) as part, open(part, "wb") as file:
                 numbers = range(start, min(start + SHARD, options.count))
-                np.savez(file, **shard(generator, actions, faces["w"], numbers, options.together))
+                np.savez(file, **shard(generator, actions, faces["w"], numbers, options.together, more))
             print(path, flush=True)
 
 
