@@ -1,0 +1,138 @@
+"""Training what reads sentences: `python -m editing.text.fit reader out/`.
+
+    python -m editing.text.fit reader out/ --count 60000      # sentences of `instructions`, embedded once
+
+Prints what share of held-back sentences is understood exactly, and of a file of sentences that no word list wrote.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from editing.heads import files
+from editing.text import instructions
+from editing.text.poles import load as load_poles
+from editing.text.reading import Network, Reader
+from encoders import sentence
+from stylegan2.allocator import tune_allocator
+
+BATCH, STEPS, RATE, DECAY = 128, 9000, 2e-3, 0.02
+HELD = 2000
+CHUNK = 64
+
+
+def embedded(texts: Sequence[str]) -> tuple[list[Tensor], list[int]]:
+    """Hidden states of every sentence (L, 384) in float16; those of like length are done together."""
+    encoder, order = sentence.load(), np.argsort([len(text) for text in texts], kind="stable")
+    found: list[Tensor | None] = [None] * len(texts)
+    for start in range(0, len(order), CHUNK):
+        some = order[start : start + CHUNK]
+        hidden, mask = encoder.tokens([texts[i] for i in some])
+        for i, h, m in zip(some, hidden, mask, strict=True):
+            found[i] = h[m].half()
+    return found
+
+
+def batch(hidden: Sequence[Tensor], some: np.ndarray) -> tuple[Tensor, Tensor]:
+    chosen = [hidden[i] for i in some]
+    mask = torch.arange(max(map(len, chosen))) < torch.tensor([len(h) for h in chosen])[:, None]
+    return torch.nn.utils.rnn.pad_sequence(chosen, batch_first=True).float(), mask
+
+
+def targets(requests: Sequence[instructions.Request], names: Sequence[str]) -> Tensor:
+    """(N, P): amounts, 0 where a pole is not asked for"""
+    found = torch.zeros(len(requests), len(names))
+    for row, request in zip(found, requests, strict=True):
+        for name, amount in request.wants.items():
+            row[names.index(name)] = amount
+    return found
+
+
+def reader(count: int, steps: int, seed: int = 0, report=print) -> Reader:
+    torch.manual_seed(seed)
+    names = list(load_poles())
+    requests = [instructions.draw(np.random.default_rng((seed, i))) for i in range(count)]
+    started = time.monotonic()
+    hidden, wanted = embedded([request.text for request in requests]), targets(requests, names)
+    report(f"{count} sentences embedded in {time.monotonic() - started:.0f} s")
+    network, rng = Network(len(names)), np.random.default_rng(seed)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps, pct_start=0.1)
+    for step in range(steps):
+        some = rng.integers(HELD, count, BATCH)
+        tokens, mask = batch(hidden, some)
+        tokens = F.dropout(tokens, 0.1)
+        kept = mask & (torch.rand(mask.shape) > 0.06)  # words that are not there
+        kept[:, 0] = True
+        logits, amounts = network(tokens, kept)
+        asked = (wanted[some] > 0).float()
+        missed = F.binary_cross_entropy_with_logits(logits, 0.98 * asked + 0.001, reduction="none").sum(1).mean()
+        off = (F.huber_loss(amounts, wanted[some], reduction="none") * asked).sum() / asked.sum().clamp(min=1)
+        optimiser.zero_grad(set_to_none=True)
+        (missed + 0.5 * off).backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        if step % 1000 == 999:
+            report(f"{step + 1} asked {missed.item():.3f} amounts {off.item():.3f}")
+    network.eval().requires_grad_(False)
+    found = Reader(network, sentence.load(), names)
+    with torch.no_grad():
+        chances = torch.cat([network(*batch(hidden, np.arange(i, i + 100)))[0].sigmoid() for i in range(0, HELD, 100)])
+    exact = ((chances > 0.5) == (wanted[:HELD] > 0)).all(1).float().mean()
+    report(f"held-back sentences understood exactly: {exact:.3f}")
+    return found
+
+
+def understood(found: Reader, sentences: Sequence[dict]) -> list[tuple[dict, dict[str, int]]]:
+    """Sentences with the signs of judges they are about -> those that are not understood so, with what was."""
+    wrong = []
+    for row in sentences:
+        judged = found.read(row["text"]).judged
+        signs = {judge: 1 if amount > 0 else -1 for judge, amount in judged.items()}
+        right = all(signs.get(judge) == sign for judge, sign in row["wants"].items())
+        extra = len(found.read(row["text"]).wants) > len(row["wants"])
+        if not right or extra or (not row["wants"] and signs):
+            wrong.append((row, found.read(row["text"]).wants))
+    return wrong
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["reader"])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--count", type=int, default=60_000)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--sentences", type=Path, help="JSON: text, wants (judge -> sign) of each")
+    options = parser.parse_args()
+    tune_allocator()
+    options.out.mkdir(parents=True, exist_ok=True)
+
+    def report(line: str) -> None:
+        print(line, flush=True)
+
+    found = reader(options.count, options.steps, report=report)
+    files.write(options.out / "reader.safetensors", {"poles": list(found.names)}, {"reader": found.network})
+    if options.sentences:
+        rows = json.loads(options.sentences.read_text())
+        wrong = understood(found, rows)
+        report(
+            f"of {len(rows)} sentences in {options.sentences}, understood as their writer meant: {1 - len(wrong) / len(rows):.3f}"
+        )
+        with replacing(options.out / "misunderstood.json") as part:
+            part.write_text(
+                json.dumps([{**row, "read": dict(read)} for row, read in wrong], indent=1, ensure_ascii=False)
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""Sentences that ask for something: what the reader of instructions is trained on.
+
+    request = draw(np.random.default_rng(0))
+    request.text       # "give her ginger hair, and make her look a bit younger please"
+    request.wants      # {"red_hair": 1.0, "younger": 0.5}
+
+Made from the words of the poles (`words/english.json`), by slot: 'are' follows "make her ...", 'have' "give her ...",
+'do' "let her ...", and 'change' is an instruction already.  Sentences ask for up to four things, for their opposites,
+for a little or a lot, for what cannot be done, and for something to be left alone.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from editing.text import poles as known
+from editing.text.poles import WORDS, Pole
+
+FORMS: Mapping[str, Sequence[str]] = {
+    "are": ("make {him} {m}{x}", "make {him} {m}{x}", "make {him} look {m}{x}", "{she} should look {m}{x}", "{m}{x}",
+            "{she} should be {m}{x}", "I want {him} {m}{x}", "I want {him} to look {m}{x}", "have {him} look {m}{x}",
+            "could {she} look {m}{x}", "{she} needs to look {m}{x}", "try {him} {m}{x}", "what if {she} were {m}{x}",
+            "let {him} appear {m}{x}", "{she} would look better {m}{x}", "turn {him} {m}{x}"),
+    "have": ("give {him} {x}", "give {him} {x}", "add {x}", "with {x}", "{x}", "put {x} on {him}", "let {him} have {x}",
+             "{she} should have {x}", "{she} needs {x}", "I want {him} with {x}", "how about {x}", "{him} with {x}",
+             "make it so {she} has {x}", "I would like to see {him} with {x}", "{x} would suit {him}",
+             "show {him} with {x}", "can {she} have {x}"),
+    "do": ("make {him} {x}", "let {him} {x}", "have {him} {x}", "{she} should {x}", "{x}", "I want {him} to {x}",
+           "get {him} to {x}", "can {she} {x}", "ask {him} to {x}", "{she} could {x}"),
+    "change": ("{x}",),
+}  # fmt: skip
+OPPOSITES: Mapping[str, Sequence[str]] = {
+    "are": ("make {him} less {x}", "{she} should not look {x}", "not so {x}", "less {x}", "{she} looks too {x}",
+            "don't let {him} look {x}", "not {x}"),
+    "have": ("no {bare}", "without {x}", "remove {bare}", "take away {bare}", "get rid of {bare}", "lose {bare}",
+             "{she} should not have {x}", "take {bare} off", "I don't want {x}", "{him} without {x}", "less {bare}"),
+    "do": ("don't {x}", "{she} should not {x}", "do not let {him} {x}", "stop {him} trying to {x}", "never {x}"),
+}  # fmt: skip
+MORE = {
+    "a bit": 0.5, "a little": 0.5, "a little bit": 0.5, "slightly": 0.5, "somewhat": 0.6, "a touch": 0.5, "a tad": 0.5,
+    "subtly": 0.4, "much": 1.6, "a lot": 1.7, "far": 1.6, "way": 1.7, "very": 1.5, "really": 1.5, "extremely": 2.0,
+    "incredibly": 2.0, "considerably": 1.5, "so much": 1.7,
+}  # fmt: skip
+AFTER = {
+    "slightly": 0.5, "a bit": 0.5, "a little": 0.5, "just a touch": 0.5, "very gently": 0.4, "a lot": 1.7,
+    "as much as possible": 2.0, "really strongly": 1.8, "completely": 1.6,
+}  # fmt: skip
+PEOPLE = (  # possessive, object, subject, reflexive
+    ("her", "her", "she", "herself"), ("his", "him", "he", "himself"), ("their", "them", "they", "themselves"),
+    ("the", "the face", "the face", "it"), ("the woman's", "the woman", "the woman", "herself"),
+    ("the man's", "the man", "the man", "himself"), ("my", "me", "I", "myself"), ("this person's", "this person",
+    "this person", "themselves"), ("my mum's", "my mum", "my mum", "herself"), ("the guy's", "the guy", "the guy",
+    "himself"), ("the", "it", "it", "itself"),
+)  # fmt: skip
+BEFORE = ("please ", "can you ", "could you ", "I'd like you to ", "now ", "ok, ", "hey, ", "let's ", "just ", "maybe ")
+LAST = (" please", ", thanks", "!", ", please", ".", "?", " now", " for me", ".")
+JOINTS = (" and ", ", ", ", and ", " and also ", "; ", ". ", " but ", " then ", ", then ", " plus ", " with ", " & ")
+KEEPING = ("keep {her} {x}", "leave {her} {x} alone", "don't change {her} {x}", "do not touch {her} {x}",
+           "{her} {x} should stay as it is", "without changing {her} {x}", "leave {her} {x} as it is")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Request:
+    """A sentence, and how much of what it asks for: pole -> amount, 1 for 'make her smile'."""
+
+    text: str
+    wants: Mapping[str, float]
+
+
+@cache
+def others() -> Mapping:
+    return json.loads((WORDS / "other.json").read_text(encoding="utf-8"))
+
+
+@cache
+def askable() -> tuple[Pole, ...]:
+    return tuple(pole for pole in known.load().values() if pole.asked)
+
+
+def draw(rng: np.random.Generator) -> Request:
+    """One sentence."""
+    person = PEOPLE[rng.integers(len(PEOPLE))]
+    if rng.random() < 0.12:
+        return Request(dressed(nothing(person, rng), rng), {})
+    clauses, wants = [], {}
+    for pole in several(int(rng.choice((1, 2, 3, 4), p=(0.45, 0.32, 0.16, 0.07))), rng):
+        text, name, amount = clause(pole, person, rng)
+        clauses.append(text)
+        wants[name] = amount
+    if rng.random() < 0.12:
+        clauses.insert(int(rng.integers(len(clauses) + 1)), nothing(person, rng))
+    text = clauses[0] + "".join(str(rng.choice(JOINTS)) + c for c in clauses[1:])
+    if rng.random() < 0.15:
+        text += str(rng.choice((" but ", ", ", " and ", ", but ", " "))) + kept(person, rng)
+    return Request(dressed(text, rng), wants)
+
+
+def several(count: int, rng: np.random.Generator) -> list[Pole]:
+    """Poles that do not share a judge."""
+    chosen: list[Pole] = []
+    for i in rng.permutation(len(askable())):
+        pole = askable()[i]
+        if len(chosen) < count and not any(set(pole.judges) & set(other.judges) for other in chosen):
+            chosen.append(pole)
+    return chosen
+
+
+def clause(pole: Pole, person: Sequence[str], rng: np.random.Generator) -> tuple[str, str, float]:
+    """A part of a sentence -> it, the pole that it asks for, and how much of it.  Now and then it says 'not' of the
+    other end."""
+    other = known.load().get(pole.opposite)
+    against = other is not None and any(slot in other.asked for slot in OPPOSITES) and rng.random() < 0.12
+    words = {slot: said for slot, said in (other if against else pole).asked.items() if said}
+    slots = [slot for slot in words if not against or slot in OPPOSITES]
+    if not slots:
+        return clause(pole, person, rng)
+    slot = str(rng.choice(slots, p=_weights(slots)))
+    x = str(rng.choice(words[slot]))
+    modifier, amount = "", 1.0
+    if slot == "are" and not against and rng.random() < 0.3:
+        word = str(rng.choice(list(MORE)))
+        modifier, amount = f"{word} ", MORE[word]
+    form = str(rng.choice((OPPOSITES if against else FORMS)[slot]))
+    bare = re.sub(r"^(an?|some|a pair of) ", "", x)
+    if bare != x and rng.random() < 0.5:
+        bare = f"{{her}} {bare}"
+    text = form.replace("{m}", modifier).replace("{x}", x).replace("{bare}", bare)
+    if amount == 1.0 and not against and slot == "change" and rng.random() < 0.2:
+        word = str(rng.choice(list(AFTER)))
+        text, amount = f"{text} {word}", AFTER[word]
+    return addressed(text, person), pole.name, amount
+
+
+def _weights(slots: Sequence[str]) -> np.ndarray:
+    weights = np.array([2.0 if slot == "change" else 1.0 for slot in slots])
+    return weights / weights.sum()
+
+
+def addressed(text: str, person: Sequence[str]) -> str:
+    """'dye {her} hair' -> 'dye the guy's hair'"""
+    for place, word in zip(("{her}", "{him}", "{she}", "{herself}"), person, strict=True):
+        text = text.replace(place, word)
+    return text
+
+
+def nothing(person: Sequence[str], rng: np.random.Generator) -> str:
+    """What nobody can do to a face here, or no request at all."""
+    words = others()
+    kind = rng.integers(5)
+    if kind == 0:
+        form = str(rng.choice(("add {}", "give {him} {}", "put {} on {him}", "with {}", "{she} should wear {}")))
+        text = form.replace("{}", str(rng.choice(words["things"])))
+    elif kind == 1:
+        form = str(rng.choice(("put {him} {}", "place {him} {}", "show {him} {}", "I want {him} {}")))
+        text = form.replace("{}", str(rng.choice(words["places"])))
+    elif kind == 2:
+        form = str(rng.choice(("turn {him} into {}", "make {him} {}", "make {him} look like {}", "as {}")))
+        text = form.replace("{}", str(rng.choice(words["styles"])))
+    else:
+        text = str(rng.choice(words["acts" if kind == 3 else "talk"]))
+    return addressed(text, person)
+
+
+def kept(person: Sequence[str], rng: np.random.Generator) -> str:
+    """What is to stay as it is."""
+    things = others()["keep"]
+    word = str(rng.choice(things[str(rng.choice(list(things)))]))
+    return addressed(str(rng.choice(KEEPING)).replace("{x}", word), person)
+
+
+def dressed(text: str, rng: np.random.Generator) -> str:
+    """As people type: politely or not, with or without capitals, with a slip of the finger."""
+    if rng.random() < 0.2:
+        text = str(rng.choice(BEFORE)) + text
+    if rng.random() < 0.3:
+        text += str(rng.choice(LAST))
+    if rng.random() < 0.08 and len(text) > 4:
+        i = int(rng.integers(1, len(text) - 2))
+        text = text[:i] + (text[i + 1] + text[i] + text[i + 2 :] if rng.random() < 0.5 else text[i + 1 :])
+    return text[:1].upper() + text[1:] if rng.random() < 0.3 else text

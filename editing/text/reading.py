@@ -1,0 +1,135 @@
+"""What a typed sentence asks for: poles and amounts, from a small network on the words of a frozen sentence encoder.
+
+    reader = load()
+    found = reader.read("make her ten years younger and give her red hair, but no hat")
+    found.wants       # {"younger": 0.8, "red_hair": 1.0}
+    found.ignored     # ["no hat"]
+
+The network is one layer of cross-attention: every pole asks all words of the sentence whether they mean it.  What is
+not sure enough is not wanted; a sentence that asks for nothing known is an answer, too.  Numbers of years are counted,
+not guessed; Korean is looked up in the lexicon of `korean`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from editing.judges import population
+from editing.text import korean
+from editing.text import poles as known
+from encoders import sentence
+from encoders.sentence import SentenceEncoder
+
+INNER, HEADS = 192, 6
+SURE = 0.5
+LONGEST = 600  # characters that are read
+MOST, LEAST = 2.2, 0.3  # amounts
+SPLIT = re.compile(r"[.;!?\n,]+|\b(?:and|but|then|plus|while)\b|&", re.IGNORECASE)
+LITTLE = frozenset(re.findall("[a-z]+", """
+    a an the of to in on at for me him her his their them it its she he they i you we us my your our please thanks thank
+    can could would should will just now also too very really and but then plus with make give add let have get put do
+    does so as well ok hey this that these those person face photo picture image want like look be is are
+"""))  # fmt: skip
+NUMBERS = {
+    "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
+    "eleven": 11, "twelve": 12, "fifteen": 15, "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "a": 1, "an": 1,
+    "several": 7, "few": 5, "couple": 2, "some": 5,
+}  # fmt: skip
+YEARS = re.compile(
+    rf"\b(\d{{1,3}}|{'|'.join(NUMBERS)})\s+(?:(?:of|or so|more|full|good)\s+)*(years?|yrs?|decades?)\b", re.IGNORECASE
+)
+AGES = ("older", "elderly", "younger", "childlike")
+
+
+@dataclass(frozen=True)
+class Understanding:
+    """wants: pole -> amount, 1 for as much as its words alone ask for; ignored: parts of the sentence that ask for
+    nothing known."""
+
+    wants: Mapping[str, float] = field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
+
+    @property
+    def judged(self) -> dict[str, float]:
+        """Judge -> standard deviations, of poles that say how far; see `Pole.level` for the others."""
+        found: dict[str, float] = {}
+        for name, amount in self.wants.items():
+            for judge, deviations in known.load()[name].wants.items():
+                found[judge] = found.get(judge, 0.0) + amount * deviations
+        return found
+
+
+class Network(nn.Module):
+    """hidden (B, L, C) and mask (B, L) of `SentenceEncoder.tokens` -> logits (B, P) that poles are asked for, and
+    amounts (B, P)."""
+
+    def __init__(self, count: int, width: int = sentence.WIDTH, inner: int = INNER, heads: int = HEADS) -> None:
+        super().__init__()
+        self.heads = heads
+        self.words = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * inner))
+        self.questions = nn.Parameter(torch.randn(count, inner) * inner**-0.5)
+        self.mixed = nn.Sequential(nn.LayerNorm(inner), nn.Linear(inner, inner), nn.GELU(), nn.Dropout(0.2))
+        self.answers = nn.Parameter(torch.randn(count, 2, inner) * inner**-0.5)
+        self.bias = nn.Parameter(torch.tensor([-4.0, 1.0]).repeat(count, 1))
+
+    def forward(self, hidden: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        keys, values = (part.unflatten(-1, (self.heads, -1)) for part in self.words(hidden).chunk(2, -1))
+        asked = self.questions.unflatten(-1, (self.heads, -1))  # (P, heads, D)
+        logits = torch.einsum("phd,blhd->bphl", asked, keys).masked_fill(~mask[:, None, None], -torch.inf)
+        seen = torch.einsum("bphl,blhd->bphd", logits.softmax(-1), values).flatten(2)  # (B, P, inner)
+        both = torch.einsum("bpd,pod->bpo", seen + self.mixed(seen), self.answers) + self.bias
+        return both[..., 0], both[..., 1]
+
+
+class Reader:
+    """A network and the encoder whose words it reads."""
+
+    def __init__(self, network: Network, encoder: SentenceEncoder, names: Sequence[str], sure: float = SURE) -> None:
+        self.network, self.encoder, self.names, self.sure = network.eval(), encoder, tuple(names), sure
+
+    @torch.no_grad()
+    def chances(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Sentences -> chances (B, P) that each pole is asked for, and how much of it (B, P)"""
+        logits, amounts = self.network(*self.encoder.tokens(texts))
+        return logits.sigmoid(), amounts.clamp(LEAST, MOST)
+
+    def read(self, text: str) -> Understanding:
+        """What a sentence asks for; nothing, and the whole sentence ignored, where it asks for nothing known."""
+        text = " ".join(text[:LONGEST].split())
+        if korean.written(text):
+            return Understanding(*korean.read(text))
+        parts = [part.strip() for part in SPLIT.split(text) if content(part)]
+        if not parts:
+            return Understanding({}, (text,) if text else ())
+        chances, amounts = self.chances([text, *parts])
+        wants = self.wanted(chances[0], amounts[0])
+        ignored = [part for part, chance in zip(parts, chances[1:], strict=True) if float(chance.max()) < self.sure]
+        return Understanding(counted(text, wants), tuple(ignored) if wants or len(parts) > 1 else (text,))
+
+    def wanted(self, chances: Tensor, amounts: Tensor) -> dict[str, float]:
+        """Of one sentence (P,): poles that are sure, without their less sure opposites."""
+        sure = {name: float(c) for name, c in zip(self.names, chances, strict=True) if c >= self.sure}
+        kept = [name for name in sure if sure.get(known.load()[name].opposite, 0.0) <= sure[name]]
+        return {name: round(float(amounts[self.names.index(name)]), 2) for name in kept}
+
+
+def content(part: str) -> bool:
+    """Is there a word in it that could mean something?"""
+    return any(word not in LITTLE for word in re.findall(r"[^\W_]+", part.lower()))
+
+
+def counted(text: str, wants: Mapping[str, float]) -> dict[str, float]:
+    """With the number of years that the sentence gives, if it is about age."""
+    found, age = YEARS.search(text), next((name for name in wants if name in AGES), None)
+    if age is None or not found:
+        return dict(wants)
+    number = NUMBERS.get(found[1].lower()) or float(found[1])
+    years = number * (10 if found[2].lower().startswith("decade") else 1)
+    _, deviation = population.load()["age"]
+    amount = years / deviation / abs(known.load()[age].wants["age"])
+    return {**wants, age: round(min(amount, 3.0), 2)}
