@@ -70,6 +70,9 @@ def batch(
     photos: Annotated[Path, typer.Argument(help="Folder of photos (sub-folders too), or one photo.")],
     recipe: Annotated[Path | None, typer.Option(help="A recipe, or a picture that has one inside.")] = None,
     sets: Sets = None,
+    texts: Annotated[
+        list[str] | None, typer.Option("--text", help="What to change, in words; '... @hair' for a region; repeatable.")
+    ] = None,
     strengths: Table = None,
     mask: Annotated[
         Path | None, typer.Option(help="A picture, white where '@mask' edits: square, over the face.")
@@ -92,12 +95,14 @@ def batch(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report on stdout.")] = False,
 ) -> None:
     """Edit every photo of a folder; exit code 1 if some failed."""
-    from editing import regions
+    from editing import edit, regions
     from editing.batching import strengths as table
     from editing.heads import registry
 
     own = regions.read(mask) if mask else None
-    plan = make_plan(sets, recipe, face, strengths is not None, regions.named(own) if mask else None, disentangle)
+    named = regions.named(own) if mask else None
+    said = edit.text_steps(texts or (), face or 0, named)
+    plan = make_plan(sets, recipe, face, strengths is not None, named, disentangle, said)
     masks = {} if own is None else {regions.named(own): own}
     ranges = [part for (part,) in plan.sheets]
     made = plan.recipe.inversion
@@ -144,18 +149,18 @@ def summary(report: dict, out: Path) -> str:
 
 
 def make_plan(sets: Sequence[str] | None, recipe: Path | None, face: int | None, table: bool,
-              mask: str | None = None, disentangle: bool = False):  # fmt: skip
+              mask: str | None = None, disentangle: bool = False, said: Sequence = ()):  # fmt: skip
     """The options as an `editing.edit.Plan`, whose sheets are the ranges.  UsageError for every mistake in them."""
     from editing import edit
     from editing.types import Recipe
 
-    if not (sets or recipe):
+    if not (sets or recipe or said):
         if not table:
-            raise UsageError("Nothing to do: give --set name=strength, --recipe or --strengths.")
+            raise UsageError("Nothing to do: give --set name=strength, --text, --recipe or --strengths.")
         return edit.Plan(Recipe(), (), face or 0, False)
     ranges = [text for text in sets or () if ":" in text.partition("=")[2].partition("@")[0]]
     plain = [text for text in sets or () if text not in ranges]
-    plan = edit.make_plan(plain, recipe, ranges, None, face, None, mask, disentangle)
+    plan = edit.make_plan(plain, recipe, ranges, None, face, None, mask, disentangle, said)
     names = [part.name for (part,) in plan.sheets]
     for name in names:
         if names.count(name) > 1 or any(text.partition("=")[0].strip() == name for text in plain):

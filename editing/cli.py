@@ -12,6 +12,7 @@ from stylegan2 import console
 COMMANDS = {
     "invert": ("editing.invert", "Find a face's code in the latent space."),
     "edit": ("editing.edit", "Change a face and put it back into its photo."),
+    "text": ("editing.text.__main__", "Change a face by what you type, or make one from a sentence."),
     "mix": ("editing.mix", "Mix two inversions into one face."),
     "batch": ("editing.batch", "Apply one recipe to a folder of photos."),
     "directions": ("editing.directions.__main__", "Edits of your own: fit, import, share."),

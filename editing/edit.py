@@ -38,6 +38,9 @@ def edit(
     sets: Annotated[
         list[str] | None, typer.Option("--set", help="name=strength, name=strength@region; heads, too.")
     ] = None,
+    texts: Annotated[
+        list[str] | None, typer.Option("--text", help="What to change, in words; '... @hair' for a region; repeatable.")
+    ] = None,
     paint: Annotated[Path | None, typer.Option(help="A map; the face takes its labels where they are painted.")] = None,
     move: Annotated[
         list[str] | None, typer.Option(help="PART=RIGHT,DOWN[,SCALE], in parts of the crop: mouth=0,0.05; repeatable.")
@@ -70,14 +73,28 @@ def edit(
     as_json: inverting.AsJson = False,
 ) -> None:
     """Edit a face along named directions."""
-    from editing import regions, session
+    from editing import regions
 
     if listing:
         print(list_edits(as_json, directions))
         return
     own = regions.read(mask) if mask else None
-    places = place_steps(paint, move, boxes, face or 0)
-    plan = make_plan(sets, recipe, strip, grid, face, film, regions.named(own) if mask else None, disentangle, places)
+    named = regions.named(own) if mask else None
+    more = [*place_steps(paint, move, boxes, face or 0), *text_steps(texts or (), face or 0, named)]
+    plan = make_plan(sets, recipe, strip, grid, face, film, named, disentangle, more)
+    carry_out(plan, img, inversion, out, own=own, crop=crop, cell=cell, generator=generator, directions=directions,
+              device=device, as_json=as_json, method=method, steps=steps, budget=budget, seed=seed, detector=detector,
+              aligned=aligned, fresh=fresh, transfer=transfer)  # fmt: skip
+
+
+def carry_out(
+    plan: Plan, img: Path | None, inversion: Path | None, out: Path, *, own=None, crop: bool = False, cell: int = 256,
+    generator: Path | None = None, directions: Sequence[Path] | None = None, device: str = "cpu",
+    as_json: bool = False, **prepare,
+) -> None:  # fmt: skip
+    """Do what a plan asks for and print the paths of the results.  own: a mask's picture; prepare: see `bring`."""
+    from editing import regions, session
+
     if img is None and inversion is None:
         raise UsageError("Give a photo with --img, or an inversion with --inversion.")
     tune_allocator()
@@ -90,8 +107,6 @@ def edit(
     for warning in beyond_safe(plan, editor.catalogue):
         print(warning, file=sys.stderr)
     folder, filename = split_out(out, img or inversion, "crop" if crop or img is None else "photo", plan.face)
-    prepare = {"method": method, "steps": steps, "budget": budget, "seed": seed}
-    prepare |= {"detector": detector, "aligned": aligned, "fresh": fresh, "transfer": transfer}
     bring(editor, plan, img, inversion, folder, **prepare)
     paths = write(editor, plan, folder, filename, crop or img is None, cell)
     print(json.dumps({"files": [str(path) for path in paths]}, indent=1) if as_json else "\n".join(map(str, paths)))
@@ -126,10 +141,10 @@ class Plan:
 
 
 def make_plan(sets, recipe_path, strips, grids, face: int | None, films=None, mask: str | None = None,
-              disentangle: bool = False, places: Sequence = ()) -> Plan:  # fmt: skip
+              disentangle: bool = False, more: Sequence = ()) -> Plan:  # fmt: skip
     """The options as a Plan; every mistake in them is a UsageError before anything slow starts.
 
-    mask: the region that '@mask' stands for.  places: steps that paint and move parts.
+    mask: the region that '@mask' stands for.  more: steps of sentences, and those that paint and move parts.
     """
     from editing import provenance
     from editing.types import Recipe
@@ -138,13 +153,13 @@ def make_plan(sets, recipe_path, strips, grids, face: int | None, films=None, ma
     if face is not None:
         recipe = recipe.model_copy(update={"steps": tuple(s.model_copy(update={"face": face}) for s in recipe.steps)})
     chosen = face if face is not None else next((step.face for step in recipe.steps), 0)
-    recipe = recipe.then(*(step.model_copy(update={"face": chosen}) for step in places))
+    recipe = recipe.then(*(step.model_copy(update={"face": chosen}) for step in more))
     recipe = recipe.then(*parse_sets(sets or (), chosen, mask, disentangle))
     how = {"mask": mask, "disentangle": disentangle}
     sheets = [(parse_range(text, **how),) for text in strips or ()] + [parse_grid(text, **how) for text in grids or ()]
-    if not (sets or recipe_path or sheets or films or places):
+    if not (sets or recipe_path or sheets or films or more):
         raise UsageError(
-            "Nothing to do: give --set name=strength, --paint, --move, --recipe, --strip, --grid or --video; "
+            "Nothing to do: give --set name=strength, --text, --paint, --move, --recipe, --strip, --grid or --video; "
             "--list shows the names."
         )
     videos = tuple(parse_range(text, MAX_FRAMES, **how) for text in films or ())
@@ -157,7 +172,7 @@ def make_plan(sets, recipe_path, strips, grids, face: int | None, films=None, ma
         raise UsageError("--disentangle is about --set, --strip, --grid and --video: the recipe's own steps stay.")
     if mask and mask not in [*(step.region for step in recipe.steps), *(part.region for part in ranges)]:
         raise UsageError("No edit uses --mask: limit one to it, for example --set smile=2@mask.")
-    return Plan(recipe, tuple(sheets), chosen, bool(sets or recipe_path or places), videos)
+    return Plan(recipe, tuple(sheets), chosen, bool(sets or recipe_path or more), videos)
 
 
 def place_steps(paint: Path | None, move: Sequence[str] | None, boxes: Path | None, face: int) -> list:
@@ -179,6 +194,23 @@ def place_steps(paint: Path | None, move: Sequence[str] | None, boxes: Path | No
         if len(dict(moves)) < len(moves):
             raise UsageError("--move names a part twice: say in one how far it goes.")
         steps.append(spatial.moves_step(dict(moves), face))
+    return steps
+
+
+def text_steps(texts: Sequence[str], face: int, mask: str | None = None) -> list:
+    """Sentences -> steps, 'dye it red @hair' within a region; what of them was not understood is said on stderr."""
+    if not texts:
+        return []
+    from editing.text import edits, reading
+
+    steps = []
+    for text in texts:
+        sentence, region = edits.split_region(text)
+        if region == "mask" and mask is None:
+            raise UsageError(f"'{text}' needs the mask: give its picture with --mask.")
+        steps.append(edits.step_of(sentence, face=face, region=mask if region == "mask" else region))
+        for note in edits.notes(steps[-1], reading.load().read(sentence).ignored):
+            print(note, file=sys.stderr)
     return steps
 
 

@@ -75,7 +75,7 @@ def check_pin(step: Step, found: str) -> None:
     """UsageError if the step was pinned to another version of its direction or head than this sha256's."""
     if step.direction_sha256 not in ("", found):
         raise UsageError(
-            f"This recipe was made with another version of '{step.parameters.get('name', '')}': "
+            f"This recipe was made with another version of '{step.parameters.get('name', step.op)}': "
             "remove its direction_sha256 to use the one that is here."
         )
 
@@ -115,7 +115,17 @@ def region_of(step: Step) -> str | None:
     return step.region
 
 
-OPS: dict[str, Callable[[Inversion, Step, Catalogue], Inversion]] = {"latent": latent, "head": head}
+def text(inversion: Inversion, step: Step, catalogue: Catalogue) -> Inversion:
+    """What a sentence asks for, times the strength; offsets and features stay."""
+    from editing.text import edits, mapper
+
+    chosen = mapper.load()
+    check_pin(step, chosen.sha256)
+    wants, age = edits.checked(step)
+    return replace(inversion, ws=chosen(inversion.ws, wants, step.strength, age))
+
+
+OPS: dict[str, Callable[[Inversion, Step, Catalogue], Inversion]] = {"latent": latent, "head": head, "text": text}
 DRAG = "drag"  # needs the generator, and comes before all others: see `layers` and `editing.dragging`
 PLACES = ("paint", "boxes")  # need it, too: see `editing.spatial`
 
@@ -152,6 +162,8 @@ def pin(recipe: Recipe, catalogue: Catalogue, masks: regions.Masks = MappingProx
             regions.check(step.region, masks)
         if step.op == "head":
             return step.model_copy(update={"direction_sha256": checked_head(step).sha256})
+        if step.op == "text":
+            return checked_text(step)
         if step.op != "latent":
             return step
         return step.model_copy(update={"direction_sha256": checked_sha256(step, catalogue)})
@@ -195,6 +207,16 @@ def checked_drag(step: Step) -> None:
     dragging.checked(step.parameters.get("points"))
     if step.region is not None:
         raise UsageError("Dragging moves the whole face: it cannot be limited to a region.")
+
+
+def checked_text(step: Step) -> Step:
+    """A step of text, read and pinned.  UsageError if it asks for nothing known, or was pinned to another mapper."""
+    from editing.text import edits, mapper
+
+    check_pin(step, mapper.load().sha256)
+    complete = edits.completed(step)
+    edits.checked(complete)
+    return complete.model_copy(update={"direction_sha256": mapper.load().sha256})
 
 
 def checked_place(step: Step) -> None:

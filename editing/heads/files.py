@@ -40,5 +40,11 @@ def checked(path: Path, what: str, facts: Mapping[str, Any]) -> dict[str, Tensor
     return weights.read(path, what)
 
 
+def facts(path: Path) -> Mapping[str, Any]:
+    """What `write` was told, of a file that `checked` has read."""
+    with safe_open(path, "pt") as file:
+        return json.loads(file.metadata()["heads"])
+
+
 def sha256(path: Path) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()

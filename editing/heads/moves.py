@@ -105,9 +105,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--count", type=int, default=4000)
     parser.add_argument("--together", action="store_true", help="moves of all rows by one amount")
-    parser.add_argument(
-        "--more", action="store_true", help="with actions that sentences ask for, mostly those"
-    )
+    parser.add_argument("--more", action="store_true", help="with actions that sentences ask for, mostly those")
     parser.add_argument(
         "--part", nargs=2, type=int, default=(0, 1), metavar=("K", "N"), help="every N-th shard, from K"
     )

@@ -8,29 +8,33 @@ Prints what share of held-back sentences is understood exactly, and of a file of
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from editing.heads import files
 from editing.text import instructions
 from editing.text.poles import load as load_poles
-from editing.text.reading import Network, Reader
+from editing.text.reading import FORMAT, Network, Reader
 from encoders import sentence
 from stylegan2.allocator import tune_allocator
+from stylegan2.files import replacing
 
-BATCH, STEPS, RATE, DECAY = 128, 9000, 2e-3, 0.02
+BATCH, STEPS, RATE, DECAY = 64, 10_000, 2e-3, 0.02
 HELD = 2000
 CHUNK = 64
 
 
-def embedded(texts: Sequence[str]) -> tuple[list[Tensor], list[int]]:
+def embedded(texts: Sequence[str]) -> list[Tensor]:
     """Hidden states of every sentence (L, 384) in float16; those of like length are done together."""
     encoder, order = sentence.load(), np.argsort([len(text) for text in texts], kind="stable")
     found: list[Tensor | None] = [None] * len(texts)
@@ -39,6 +43,20 @@ def embedded(texts: Sequence[str]) -> tuple[list[Tensor], list[int]]:
         hidden, mask = encoder.tokens([texts[i] for i in some])
         for i, h, m in zip(some, hidden, mask, strict=True):
             found[i] = h[m].half()
+    return found
+
+
+def kept(texts: Sequence[str], file: Path) -> list[Tensor]:
+    """The same, from a file where it was done already."""
+    digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()
+    if file.exists():
+        with safe_open(file, "pt") as stream:
+            if (stream.metadata() or {}).get("sentences") == digest:
+                return list(stream.get_tensor("words").split(stream.get_tensor("lengths").tolist()))
+    found = embedded(texts)
+    with replacing(file) as part:
+        tensors = {"words": torch.cat(found), "lengths": torch.tensor([len(words) for words in found])}
+        save_file(tensors, part, metadata={"sentences": digest})
     return found
 
 
@@ -57,12 +75,13 @@ def targets(requests: Sequence[instructions.Request], names: Sequence[str]) -> T
     return found
 
 
-def reader(count: int, steps: int, seed: int = 0, report=print) -> Reader:
+def reader(count: int, steps: int, file: Path, seed: int = 0, report: Callable[[str], None] = print) -> Reader:
+    """file: where embedded sentences are kept."""
     torch.manual_seed(seed)
     names = list(load_poles())
     requests = [instructions.draw(np.random.default_rng((seed, i))) for i in range(count)]
     started = time.monotonic()
-    hidden, wanted = embedded([request.text for request in requests]), targets(requests, names)
+    hidden, wanted = kept([request.text for request in requests], file), targets(requests, names)
     report(f"{count} sentences embedded in {time.monotonic() - started:.0f} s")
     network, rng = Network(len(names)), np.random.default_rng(seed)
     optimiser = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
@@ -71,9 +90,9 @@ def reader(count: int, steps: int, seed: int = 0, report=print) -> Reader:
         some = rng.integers(HELD, count, BATCH)
         tokens, mask = batch(hidden, some)
         tokens = F.dropout(tokens, 0.1)
-        kept = mask & (torch.rand(mask.shape) > 0.06)  # words that are not there
-        kept[:, 0] = True
-        logits, amounts = network(tokens, kept)
+        there = mask & (torch.rand(mask.shape) > 0.06)  # now and then a word is not
+        there[:, 0] = True
+        logits, amounts = network(tokens, there)
         asked = (wanted[some] > 0).float()
         missed = F.binary_cross_entropy_with_logits(logits, 0.98 * asked + 0.001, reduction="none").sum(1).mean()
         off = (F.huber_loss(amounts, wanted[some], reduction="none") * asked).sum() / asked.sum().clamp(min=1)
@@ -120,18 +139,16 @@ def main() -> None:
     def report(line: str) -> None:
         print(line, flush=True)
 
-    found = reader(options.count, options.steps, report=report)
-    files.write(options.out / "reader.safetensors", {"poles": list(found.names)}, {"reader": found.network})
+    found = reader(options.count, options.steps, options.out / "sentences.safetensors", report=report)
+    files.write(
+        options.out / "reader.safetensors", {"format": FORMAT, "poles": list(found.names)}, {"reader": found.network}
+    )
     if options.sentences:
         rows = json.loads(options.sentences.read_text())
         wrong = understood(found, rows)
-        report(
-            f"of {len(rows)} sentences in {options.sentences}, understood as their writer meant: {1 - len(wrong) / len(rows):.3f}"
-        )
-        with replacing(options.out / "misunderstood.json") as part:
-            part.write_text(
-                json.dumps([{**row, "read": dict(read)} for row, read in wrong], indent=1, ensure_ascii=False)
-            )
+        report(f"understood as their writer meant: {1 - len(wrong) / len(rows):.3f} of {len(rows)} sentences")
+        for row, read in wrong:
+            report(f"{row['text']!r} wants {row['wants']}, read {read}")
 
 
 if __name__ == "__main__":

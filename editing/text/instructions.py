@@ -19,6 +19,7 @@ from functools import cache
 
 import numpy as np
 
+from editing.text import captions
 from editing.text import poles as known
 from editing.text.poles import WORDS, Pole
 
@@ -88,6 +89,8 @@ def draw(rng: np.random.Generator) -> Request:
     person = PEOPLE[rng.integers(len(PEOPLE))]
     if rng.random() < 0.12:
         return Request(dressed(nothing(person, rng), rng), {})
+    if rng.random() < 0.08:
+        return described(rng)
     clauses, wants = [], {}
     for pole in several(int(rng.choice((1, 2, 3, 4), p=(0.45, 0.32, 0.16, 0.07))), rng):
         text, name, amount = clause(pole, person, rng)
@@ -99,6 +102,14 @@ def draw(rng: np.random.Generator) -> Request:
     if rng.random() < 0.15:
         text += str(rng.choice((" but ", ", ", " and ", ", but ", " "))) + kept(person, rng)
     return Request(dressed(text, rng), wants)
+
+
+def described(rng: np.random.Generator) -> Request:
+    """A description of what the face is to be like, as of captions."""
+    poles = [pole for pole in several(8, rng) if pole.state or pole.has][: int(rng.integers(1, 4))]
+    male = (True, False, None)[rng.integers(3)]
+    noun = str(rng.choice(captions.NOBODY if male is None else captions.NOUNS[True, male]))
+    return Request(dressed(captions.sentence(noun, male, poles, rng), rng), {pole.name: 1.0 for pole in poles})
 
 
 def several(count: int, rng: np.random.Generator) -> list[Pole]:

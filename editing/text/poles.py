@@ -69,7 +69,8 @@ def load() -> Mapping[str, Pole]:
             name,
             facts.get("wants", {}),
             facts.get("level", {}),
-            frozenset().union(*(groups.get(word, {word}) for word in facts["along"])) - {*facts.get("wants", {})},
+            frozenset().union(*(groups.get(word, {word}) for word in facts["along"]))
+            - {*facts.get("wants", {}), *facts.get("level", {})},
             {judge: tuple(map(float, ends)) for judge, ends in facts.get("seen", {}).items()},
             tuple(facts.get("is", ())),
             tuple(facts.get("has", ())),

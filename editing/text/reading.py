@@ -15,20 +15,26 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from editing.heads import files
 from editing.judges import population
 from editing.text import korean
 from editing.text import poles as known
 from encoders import sentence
 from encoders.sentence import SentenceEncoder
+from stylegan2 import weights
 
-INNER, HEADS = 192, 6
+INNER, HEADS = 128, 4
 SURE = 0.5
+FILE, FORMAT = Path(__file__).with_name("data") / "reader.safetensors", "wplus-reader-1"
 LONGEST = 600  # characters that are read
 MOST, LEAST = 2.2, 0.3  # amounts
+YOUNGEST, OLDEST = 3.0, 80.0  # years that the judge of ages can tell
 SPLIT = re.compile(r"[.;!?\n,]+|\b(?:and|but|then|plus|while)\b|&", re.IGNORECASE)
 LITTLE = frozenset(re.findall("[a-z]+", """
     a an the of to in on at for me him her his their them it its she he they i you we us my your our please thanks thank
@@ -43,16 +49,21 @@ NUMBERS = {
 YEARS = re.compile(
     rf"\b(\d{{1,3}}|{'|'.join(NUMBERS)})\s+(?:(?:of|or so|more|full|good)\s+)*(years?|yrs?|decades?)\b", re.IGNORECASE
 )
+AGED = re.compile(
+    r"\b(?:(\d{1,3})[ -]*(?:years?|yrs?)?[ -]old\b|(?:looks?|aged?|be) (\d{1,2})(?![\d%]|[ -]*(?:years?|yrs?)))",
+    re.IGNORECASE,
+)
 AGES = ("older", "elderly", "younger", "childlike")
 
 
 @dataclass(frozen=True)
 class Understanding:
     """wants: pole -> amount, 1 for as much as its words alone ask for; ignored: parts of the sentence that ask for
-    nothing known."""
+    nothing known; age: years that the face is to look, where the sentence says it."""
 
     wants: Mapping[str, float] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
+    age: float | None = None
 
     @property
     def judged(self) -> dict[str, float]:
@@ -109,6 +120,11 @@ class Reader:
         chances, amounts = self.chances([text, *parts])
         wants = self.wanted(chances[0], amounts[0])
         ignored = [part for part, chance in zip(parts, chances[1:], strict=True) if float(chance.max()) < self.sure]
+        aged = AGED.search(text)
+        if aged:
+            wants = {name: amount for name, amount in wants.items() if name not in AGES}
+            years = min(max(float(aged[1] or aged[2]), YOUNGEST), OLDEST)
+            return Understanding(wants, tuple(part for part in ignored if not AGED.search(part)), years)
         return Understanding(counted(text, wants), tuple(ignored) if wants or len(parts) > 1 else (text,))
 
     def wanted(self, chances: Tensor, amounts: Tensor) -> dict[str, float]:
@@ -133,3 +149,19 @@ def counted(text: str, wants: Mapping[str, float]) -> dict[str, float]:
     _, deviation = population.load()["age"]
     amount = years / deviation / abs(known.load()[age].wants["age"])
     return {**wants, age: round(min(amount, 3.0), 2)}
+
+
+def read_file(path: Path) -> Reader:
+    """UsageError or CheckpointError if it is not a reader's file."""
+    facts = {"format": FORMAT, "poles": list(known.load())}
+    tensors = files.checked(path, "reader of text", facts)
+    with weights.described(path, "a reader of text"):
+        state = {name.removeprefix("reader."): tensor for name, tensor in tensors.items()}
+        network = weights.filled(lambda: Network(len(facts["poles"])), state)
+    return Reader(network, sentence.load(), facts["poles"])
+
+
+@lru_cache(maxsize=1)
+def load() -> Reader:
+    """The reader that ships, with the encoder of the weight cache.  WeightsMissing if that was not fetched."""
+    return read_file(FILE)

@@ -1,0 +1,100 @@
+"""Faces by text:  python -m editing.text edit --img photo.jpg "make her ten years younger and give her red hair"
+
+python -m editing.text edit --img photo.jpg "a man with a beard" --from "a man"
+python -m editing.text read "give him a beard and a hat"
+python -m editing.text generate "an old man with a gray beard" --n 8 --seed 1 --out faces/
+
+English, and Korean from a small lexicon.  A sentence that asks for nothing known changes nothing and says so.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from editing import invert as inverting
+from stylegan2 import console
+from stylegan2.errors import UsageError
+
+app = console.app("Edit a face by what you type, or make one from a sentence.")
+
+Sentences = Annotated[list[str], typer.Argument(help="What to change, or how the face is to be.")]
+
+
+@app.command()
+def edit(
+    sentences: Sentences,
+    img: Annotated[Path | None, typer.Option("--img", help="The photo.")] = None,
+    inversion: Annotated[Path | None, typer.Option(help="An inversion made before; add --img to paste back.")] = None,
+    before: Annotated[
+        str, typer.Option("--from", help="How the face is now; the sentence then says how it is to be.")
+    ] = "",
+    strength: Annotated[float, typer.Option(help="Times what the sentence asks for; 0 is the photo.")] = 1.0,
+    region: Annotated[str | None, typer.Option(help="Only there: hair, mouth, skin, ... or mask.")] = None,
+    mask: Annotated[Path | None, typer.Option(help="A picture, white where --region mask edits.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the results, or the file name of the picture.")] = Path("out"),
+    crop: Annotated[bool, typer.Option("--crop", help="Write the edited crop, not the whole photo.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Invert again even if --out has an inversion.")] = False,
+    transfer: Annotated[bool, typer.Option("--transfer", help="Draw an inversion of a sister generator.")] = False,
+    generator: Annotated[Path | None, typer.Option(help="Another generator, a checkpoint file.")] = None,
+    method: Annotated[str | None, typer.Option(help="Inversion method (default: tune).")] = None,
+    steps: inverting.Steps = None,
+    budget: inverting.Seconds = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the inversion.")] = None,
+    device: inverting.Device = "cpu",
+    face: Annotated[int, typer.Option(min=0, help="Which face.")] = 0,
+    detector: inverting.Detector = "auto",
+    aligned: inverting.Aligned = False,
+    as_json: inverting.AsJson = False,
+) -> None:
+    """Change a face as sentences say and put it back into its photo."""
+    from editing import edit as editing
+    from editing import regions
+    from editing.text import edits, reading
+
+    own = regions.read(mask) if mask else None
+    place = regions.named(own) if own is not None and region == "mask" else region
+    if region == "mask" and own is None:
+        raise UsageError("--region mask needs the mask: give its picture with --mask.")
+    made = []
+    for sentence in sentences:
+        made.append(edits.step_of(sentence, strength, face, place, before))
+        for note in edits.notes(made[-1], reading.load().read(sentence).ignored):
+            print(note, file=sys.stderr)
+    plan = editing.make_plan(None, None, None, None, face, mask=regions.named(own) if mask else None, more=made)
+    editing.carry_out(plan, img, inversion, out, own=own, crop=crop, generator=generator, device=device,
+                      as_json=as_json, method=method, steps=steps, budget=budget, seed=seed, detector=detector,
+                      aligned=aligned, fresh=fresh, transfer=transfer)  # fmt: skip
+
+
+@app.command()
+def read(sentences: Sentences, as_json: inverting.AsJson = False) -> None:
+    """Say what sentences are taken for, and change nothing; exit code 1 if one of them asks for nothing known."""
+    from editing.text import edits, reading
+
+    failed = False
+    for sentence in sentences:
+        found = reading.load().read(sentence)
+        known = bool(found.wants) or found.age is not None
+        failed |= not known
+        if as_json:
+            facts = {"text": sentence, "wants": dict(found.wants), "age": found.age, "ignored": list(found.ignored)}
+            print(json.dumps(facts, ensure_ascii=False))
+        else:
+            step = edits.step_of(sentence) if known else None
+            print("\n".join(edits.notes(step, found.ignored)) if step else edits.refused(sentence))
+    if failed:
+        raise typer.Exit(1)
+
+
+def main(args: Sequence[str] | None = None, prog: str = "python -m editing.text") -> None:
+    console.run(app, prog, args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""Korean: common requests are understood, also two at once, a little, a lot, not, and by years."""
+
+import pytest
+
+from editing.text import korean
+
+
+@pytest.mark.parametrize(
+    ("text", "wants"),
+    [
+        ("머리를 빨갛게 하고 안경을 씌워줘", {"red_hair": 1.0, "glasses": 1.0}),
+        ("조금 더 웃게 해줘", {"smiling": 0.5}),
+        ("훨씬 늙게 해줘", {"older": 1.6}),
+        ("안경 벗겨줘", {"no_glasses": 1.0}),
+        ("웃지 않게 해줘", {"serious": 1.0}),
+        ("수염 없애줘", {"clean_shaven": 1.0}),
+        ("콧수염을 길러 주세요", {"moustache": 1.0}),
+        ("피부를 매끈하게, 입술은 빨갛게", {"smooth_skin": 1.0, "lipstick": 1.0}),
+        ("고개를 왼쪽으로 돌려줘", {"turn_left": 1.0}),
+        ("배경을 어둡게", {"background_dark": 1.0}),
+        ("파란 눈으로 바꿔줘", {"blue_eyes": 1.0}),
+        ("화장을 지워줘", {"no_makeup": 1.0}),
+    ],
+)
+def test_common_requests(text, wants):
+    assert korean.read(text) == (wants, ())
+
+
+def test_years_are_counted():
+    ten, twenty = (korean.read(f"{n}살 젊게 해줘")[0]["younger"] for n in (10, 20))
+    assert twenty == pytest.approx(2 * ten, abs=0.02)
+
+
+def test_what_is_not_known_is_said():
+    assert korean.read("모자를 씌워줘") == ({}, ("모자를 씌워줘",))
+    wants, ignored = korean.read("머리를 길게 그리고 모자를 씌워줘")
+    assert wants == {"hair_long": 1.0} and ignored == ("모자를 씌워줘",)
+
+
+def test_other_scripts_are_not_korean():
+    assert not korean.written("make her smile") and not korean.written("笑って") and korean.written("웃어 please")
