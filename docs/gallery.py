@@ -3,9 +3,9 @@
 After `make demo` and `python -m hyperstyle.domain --style drawing --out drawing.safetensors`.
 
 Only generated faces are shown, and NASA's public-domain portrait of Eileen Collins with smile and pose.
-Writes docs/gallery/{faces,inversion,encoder,demo,catalogue,regions,mixing,pictures,many,moved,maps,instances}.webp and
-a sheet for every edit into docs/gallery/edits/, each below 300 KB.  With names of these after the files, only those are
-made.
+Writes docs/gallery/{faces,inversion,encoder,demo,catalogue,regions,mixing,pictures,many,moved,maps,instances}.webp,
+text.webp and a sheet for every edit into docs/gallery/edits/, each below 300 KB.  With names of these after the files,
+only those are made.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ FACES = (19, 12, 33, 51)
 SHOWN = (("", 0), ("smile", 2), ("smile", -2), ("age", 3), ("age", -2), ("blond", 2), ("yaw", 2), ("pitch", 2))
 REGIONAL = (("blond", 3, "hair"), ("lipstick", 3, "lips"), ("light_eyes", 5, "eyes"), ("teeth", 2.5, "mouth"),
             ("background_light", 6, "background"))  # fmt: skip
+SENTENCES = ("a big happy grin", "ten years younger", "ginger curls", "put glasses on", "older, gray, wrinkled",
+             "looking to the left", "smoky eyes, red lips")  # fmt: skip
 EDITS = (("smile", 2), ("age", 2.5), ("age", -2), ("yaw", 2))
 
 
@@ -257,6 +259,19 @@ def places(generator, catalogue, seeds=(5, 19, 12, 33), size=176) -> None:
     write(translated, "instances.webp")
 
 
+def said(generator, catalogue, seeds=(5, 19, 12, 33), size=208) -> None:
+    """Faces, and what sentences make of them."""
+    from editing.text import edits
+
+    def drawn(ws, sentence: str) -> np.ndarray:
+        inversion = Inversion(ws=ws, family=generator.family)
+        changed = apply_step(inversion, edits.step_of(sentence), catalogue) if sentence else inversion
+        return labelled(render(generator, changed.ws, size), sentence)
+
+    codes = [engine.broadcast(generator, engine.latents(generator, [seed], 0.7)) for seed in seeds]
+    write([[drawn(ws, sentence) for sentence in ("", *SENTENCES)] for ws in codes], "text.webp")
+
+
 def demo(folder: Path) -> None:
     """The portrait of `make demo`, before and after, whole photo."""
     before = Image.open(ROOT / "samples" / "astronaut.jpg").convert("RGB")
@@ -278,6 +293,7 @@ def main() -> None:
         "encoder": lambda: encoded(generator),
         "pictures": lambda: pictures(generator),
         "places": lambda: places(generator, catalogue),
+        "text": lambda: said(generator, catalogue),
         "demo": lambda: demo(Path(folder)),
         "mixing": lambda: mixes(generator, catalogue, Path(drawing)),
     }

@@ -66,6 +66,7 @@ COMMANDS = (
     ("editing.invert",),
     ("editing.edit",),
     ("editing.batch",),
+    ("editing.text",),
     ("editing.evaluate",),
     ("ui.serve",),
 )

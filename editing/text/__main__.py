@@ -73,6 +73,28 @@ def edit(
 
 
 @app.command()
+def generate(
+    sentences: Sentences,
+    n: Annotated[int, typer.Option("--n", min=1, max=1000, help="Faces of every sentence.")] = 4,
+    seed: Annotated[int, typer.Option(min=0, max=2**31, help="Of the first face; the others follow.")] = 0,
+    fine: Annotated[str, typer.Option(help="Another sentence for the fine rows: colours, skin, light.")] = "",
+    to: Annotated[str, typer.Option(help="Another sentence to go to, in --n steps, with one seed.")] = "",
+    psi: Annotated[float, typer.Option(min=0, max=1.5, help="Truncation: less is more alike.")] = 1.0,
+    head: Annotated[str, typer.Option(help="giga or gan-cls.")] = "giga",
+    network: Annotated[Path | None, typer.Option(help="A published network's file instead: GAN-CLS, GigaGAN.")] = None,
+    embeddings: Annotated[Path | None, typer.Option(help="Of the sentences (.npy), for --network of 1,024.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the faces.")] = Path("out"),
+    device: inverting.Device = "cpu",
+) -> None:
+    """Draw faces that sentences describe, at 1024 pixels, each with an inversion to go on editing from."""
+    from editing.text import drawing
+
+    order = drawing.Order(tuple(sentences), n, seed, psi, fine, to, head, network, embeddings, out, device)
+    for path in drawing.run(order):
+        print(path, flush=True)
+
+
+@app.command()
 def read(sentences: Sentences, as_json: inverting.AsJson = False) -> None:
     """Say what sentences are taken for, and change nothing; exit code 1 if one of them asks for nothing known."""
     from editing.text import edits, reading

@@ -36,6 +36,24 @@ FORMS: Mapping[str, Sequence[str]] = {
            "get {him} to {x}", "can {she} {x}", "ask {him} to {x}", "{she} could {x}"),
     "change": ("{x}",),
 }  # fmt: skip
+ADJECTIVES = ("{x} {noun}", "{x} {noun}", "{x} {noun}", "make {her} {noun} {x}", "make the {noun} {x}", "{noun} {x}",
+              "{her} {noun} should be {x}", "give {him} {x} {noun}", "I want {her} {noun} {x}", "with {x} {noun}",
+              "{x} {noun} for {him}", "{her} {noun} could be {x}", "{x} {noun} on {him}",
+              "get {her} {noun} {x}")  # fmt: skip
+DYED = ("dye {her} {noun} {x}", "colour {her} {noun} {x}", "paint {her} {noun} {x}", "{her} {noun}: {x}")
+VERBS = ("{x} {her} {noun}", "{x} the {noun}", "{x} {her} {noun}", "could you {x} {her} {noun}", "{x} {noun}")
+YEARS = {
+    "older": ("{n} older", "make {him} {n} older", "make {him} look {n} older", "add {n} to {him}", "age {him} by {n}",
+              "age {him} {n}", "put {n} on {him}", "{him} in {n}", "as {she} will look in {n}", "fast forward {n}",
+              "{she} should be {n} older", "give {him} {n} more"),
+    "younger": ("{n} younger", "make {him} {n} younger", "make {him} look {n} younger", "take {n} off {him}",
+                "knock {n} off {her} face", "shave {n} off {him}", "turn back the clock {n}", "{him} {n} ago",
+                "as {she} looked {n} ago", "{she} should be {n} younger", "lose {n}", "rejuvenate {him} by {n}"),
+}  # fmt: skip
+COUNTS = ("two", "three", "five", "ten", "fifteen", "twenty", "thirty", "forty", "fifty", "a few", "a couple of", "5",
+          "10", "12", "15", "20", "25", "30", "40", "50", "about ten", "a good twenty", "thirty-odd")  # fmt: skip
+COLOURED = {"blond", "dark_hair", "black_hair", "brown_hair", "red_hair", "golden_hair", "gray_hair", "lipstick",
+            "dark_lips", "light_lips", "brows_strong", "brows_weak"}  # fmt: skip
 OPPOSITES: Mapping[str, Sequence[str]] = {
     "are": ("make {him} less {x}", "{she} should not look {x}", "not so {x}", "less {x}", "{she} looks too {x}",
             "don't let {him} look {x}", "not {x}"),
@@ -91,14 +109,19 @@ def draw(rng: np.random.Generator) -> Request:
         return Request(dressed(nothing(person, rng), rng), {})
     if rng.random() < 0.08:
         return described(rng)
-    clauses, wants = [], {}
-    for pole in several(int(rng.choice((1, 2, 3, 4), p=(0.45, 0.32, 0.16, 0.07))), rng):
-        text, name, amount = clause(pole, person, rng)
+    if rng.random() < 0.06:
+        return shared(person, rng)
+    clauses, wants, short = [], {}, rng.random() < 0.25
+    count = int(rng.choice((1, 2, 3, 4, 5), p=(0.4, 0.29, 0.17, 0.1, 0.04)))
+    for pole in several(count, rng):
+        text, name, amount = clause(pole, person, rng, short)
         clauses.append(text)
         wants[name] = amount
     if rng.random() < 0.12:
         clauses.insert(int(rng.integers(len(clauses) + 1)), nothing(person, rng))
-    text = clauses[0] + "".join(str(rng.choice(JOINTS)) + c for c in clauses[1:])
+    joints = (", ",) if short and rng.random() < 0.6 else JOINTS
+    text = clauses[0] + "".join(str(rng.choice(joints)) + c for c in clauses[1:-1])
+    text += str(rng.choice(JOINTS)) + clauses[-1] if len(clauses) > 1 else ""
     if rng.random() < 0.15:
         text += str(rng.choice((" but ", ", ", " and ", ", but ", " "))) + kept(person, rng)
     return Request(dressed(text, rng), wants)
@@ -122,34 +145,84 @@ def several(count: int, rng: np.random.Generator) -> list[Pole]:
     return chosen
 
 
-def clause(pole: Pole, person: Sequence[str], rng: np.random.Generator) -> tuple[str, str, float]:
+def clause(pole: Pole, person: Sequence[str], rng: np.random.Generator, short: bool = False) -> tuple[str, str, float]:
     """A part of a sentence -> it, the pole that it asks for, and how much of it.  Now and then it says 'not' of the
-    other end."""
+    other end.  short: in as few words as there are."""
     other = known.load().get(pole.opposite)
-    against = other is not None and any(slot in other.asked for slot in OPPOSITES) and rng.random() < 0.12
-    words = {slot: said for slot, said in (other if against else pole).asked.items() if said}
-    slots = [slot for slot in words if not against or slot in OPPOSITES]
-    if not slots:
-        return clause(pole, person, rng)
-    slot = str(rng.choice(slots, p=_weights(slots)))
-    x = str(rng.choice(words[slot]))
+    if other is not None and not short and rng.random() < 0.12:
+        slots = [slot for slot in OPPOSITES if other.asked.get(slot)]
+        if slots:
+            slot = str(rng.choice(slots))
+            return (
+                addressed(_filled(str(rng.choice(OPPOSITES[slot])), other.asked[slot], "", rng), person),
+                pole.name,
+                1.0,
+            )
+    if pole.name in YEARS and rng.random() < 0.4:
+        count = str(rng.choice(COUNTS))
+        years = (
+            str(rng.choice(("a decade", "a few decades", "two decades"))) if rng.random() < 0.12 else f"{count} years"
+        )
+        return addressed(str(rng.choice(YEARS[pole.name])).replace("{n}", years), person), pole.name, 1.0
+    if pole.part and rng.random() < (0.6 if short else 0.3):
+        return _of_part(pole, person, rng, short)
+    slots = [slot for slot, words in pole.asked.items() if words and (not short or slot in ("are", "have"))]
+    slot = str(rng.choice(slots, p=_weights(slots))) if slots else "change"
     modifier, amount = "", 1.0
-    if slot == "are" and not against and rng.random() < 0.3:
-        word = str(rng.choice(list(MORE)))
-        modifier, amount = f"{word} ", MORE[word]
-    form = str(rng.choice((OPPOSITES if against else FORMS)[slot]))
-    bare = re.sub(r"^(an?|some|a pair of) ", "", x)
-    if bare != x and rng.random() < 0.5:
-        bare = f"{{her}} {bare}"
-    text = form.replace("{m}", modifier).replace("{x}", x).replace("{bare}", bare)
-    if amount == 1.0 and not against and slot == "change" and rng.random() < 0.2:
+    if slot == "are" and rng.random() < 0.3:
+        modifier = str(rng.choice(list(MORE)))
+        modifier, amount = f"{modifier} ", MORE[modifier]
+    form = ("{m}{x}" if slot == "are" else "{x}") if short else str(rng.choice(FORMS[slot]))
+    text = _filled(form, pole.asked[slot], modifier, rng)
+    if amount == 1.0 and slot == "change" and rng.random() < 0.15:
         word = str(rng.choice(list(AFTER)))
         text, amount = f"{text} {word}", AFTER[word]
     return addressed(text, person), pole.name, amount
 
 
+def _filled(form: str, words: Sequence[str], modifier: str, rng: np.random.Generator) -> str:
+    x = str(rng.choice(words))
+    bare = re.sub(r"^(an?|some|a pair of) ", "", x)
+    if bare != x and rng.random() < 0.5:
+        bare = f"{{her}} {bare}"
+    return form.replace("{m}", modifier).replace("{x}", x).replace("{bare}", bare)
+
+
+def _of_part(pole: Pole, person: Sequence[str], rng: np.random.Generator, short: bool) -> tuple[str, str, float]:
+    """'make her lips thinner': a part, and how it is to be or what is to be done to it"""
+    noun, amount, modifier = str(rng.choice(pole.part["noun"])), 1.0, ""
+    if "verb" in pole.part and rng.random() < 0.35:
+        form, x = str(rng.choice(VERBS[-1:] if short else VERBS)), str(rng.choice(pole.part["verb"]))
+    else:
+        forms = ADJECTIVES[:1] if short else (*ADJECTIVES, *DYED) if pole.name in COLOURED else ADJECTIVES
+        form, x = str(rng.choice(forms)), str(rng.choice(pole.part["adj"]))
+        if x.endswith("er") and rng.random() < 0.3:
+            modifier = str(rng.choice(list(MORE)))
+            modifier, amount = f"{modifier} ", MORE[modifier]
+    text = form.replace("{x}", modifier + x).replace("{noun}", noun)
+    return addressed(text, person), pole.name, amount
+
+
+def shared(person: Sequence[str], rng: np.random.Generator) -> Request:
+    """'shorter and narrower nose': one part, two things about it"""
+    poles = [pole for pole in askable() if pole.part]
+    first = poles[rng.integers(len(poles))]
+    noun = str(rng.choice(first.part["noun"]))
+    others = [p for p in poles if noun in p.part["noun"] and not set(p.judges) & set(first.judges)]
+    if not others:
+        text, name, amount = clause(first, person, rng)
+        return Request(dressed(text, rng), {name: amount})
+    second = others[rng.integers(len(others))]
+    a, b = (str(rng.choice(pole.part["adj"])) for pole in (first, second))
+    joint = str(rng.choice((" and ", ", ", " but ", " and also ")))
+    form = str(rng.choice(("{x} {noun}", "make {her} {noun} {x}", "{her} {noun} should be {x}", "{noun}: {x}",
+                           "give {him} {x} {noun}", "{her} {noun} {x}")))  # fmt: skip
+    text = addressed(form.replace("{x}", f"{a}{joint}{b}").replace("{noun}", noun), person)
+    return Request(dressed(text, rng), {first.name: 1.0, second.name: 1.0})
+
+
 def _weights(slots: Sequence[str]) -> np.ndarray:
-    weights = np.array([2.0 if slot == "change" else 1.0 for slot in slots])
+    weights = np.array([3.0 if slot == "change" else 1.0 for slot in slots])
     return weights / weights.sum()
 
 

@@ -32,7 +32,8 @@ class Pole:
     """wants: judge -> standard deviations that it moves when this is asked for; level: judge -> what it is to become
     instead, in the judge's own units; along: judges that may come along, since they measure nearly the same.
     seen: judge -> (from, to), where a face is described so; state, has: words for that; asked: words for asking, by
-    slot ('are', 'have', 'do', 'change': see `instructions`); korean: regular expressions; opposite: the other end's
+    slot ('are', 'have', 'do', 'change': see `instructions`); part: names of the part that it is about ('noun'), how
+    that is to be ('adj') and what is to be done to it ('verb'); korean: regular expressions; opposite: the other end's
     name, '' if there is none; share: of generated faces, how many it holds of."""
 
     name: str
@@ -43,6 +44,7 @@ class Pole:
     state: tuple[str, ...] = ()
     has: tuple[str, ...] = ()
     asked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    part: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     korean: tuple[str, ...] = ()
     opposite: str = ""
     share: float = 0.0
@@ -62,6 +64,7 @@ def load() -> Mapping[str, Pole]:
     """All poles, in the file's order."""
     table = tomllib.loads((WORDS / "poles.toml").read_text(encoding="utf-8"))
     asked = json.loads((WORDS / "english.json").read_text(encoding="utf-8"))
+    parts = tomllib.loads((WORDS / "parts.toml").read_text(encoding="utf-8"))
     shares = json.loads((WORDS / "shares.json").read_text(encoding="utf-8"))
     groups = {name: frozenset(judges) for name, judges in table.pop("groups").items()}
     return {
@@ -75,6 +78,7 @@ def load() -> Mapping[str, Pole]:
             tuple(facts.get("is", ())),
             tuple(facts.get("has", ())),
             {slot: tuple(phrases) for slot, phrases in asked.get(name, {}).items()},
+            {slot: tuple(words) for slot, words in parts.get(name, {}).items()},
             tuple(facts.get("ko", ())),
             facts.get("not", ""),
             shares.get(name, 0.0),

@@ -6,8 +6,9 @@
     found.ignored     # ["no hat"]
 
 The network is one layer of cross-attention: every pole asks all words of the sentence whether they mean it.  What is
-not sure enough is not wanted; a sentence that asks for nothing known is an answer, too.  Numbers of years are counted,
-not guessed; Korean is looked up in the lexicon of `korean`.
+not sure enough is not wanted; a sentence that asks for nothing known is an answer, too.  How much is said by a few
+words ('slightly', 'a lot') and by numbers of years, which are looked up and counted; Korean is looked up as a whole,
+see `korean`.
 """
 
 from __future__ import annotations
@@ -33,7 +34,6 @@ INNER, HEADS = 128, 4
 SURE = 0.5
 FILE, FORMAT = Path(__file__).with_name("data") / "reader.safetensors", "wplus-reader-1"
 LONGEST = 600  # characters that are read
-MOST, LEAST = 2.2, 0.3  # amounts
 YOUNGEST, OLDEST = 3.0, 80.0  # years that the judge of ages can tell
 SPLIT = re.compile(r"[.;!?\n,]+|\b(?:and|but|then|plus|while)\b|&", re.IGNORECASE)
 LITTLE = frozenset(re.findall("[a-z]+", """
@@ -41,6 +41,14 @@ LITTLE = frozenset(re.findall("[a-z]+", """
     can could would should will just now also too very really and but then plus with make give add let have get put do
     does so as well ok hey this that these those person face photo picture image want like look be is are
 """))  # fmt: skip
+AMOUNTS = tuple(
+    (re.compile(rf"\b({words})\b", re.IGNORECASE), much)
+    for words, much in (
+        ("slightly|subtl[ey]|somewhat|gently|mildly|hint|bit|tad|touch|a little|little bit|smidge|ever so", 0.5),
+        ("extremely|incredibly|insanely|massively|as possible|maximum|totally|completely", 2.0),
+        ("much|a lot|lots|way|far|very|really|considerably|strongly|heavily|super|loads|seriously|good deal", 1.5),
+    )
+)
 NUMBERS = {
     "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
     "eleven": 11, "twelve": 12, "fifteen": 15, "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "a": 1, "an": 1,
@@ -76,8 +84,7 @@ class Understanding:
 
 
 class Network(nn.Module):
-    """hidden (B, L, C) and mask (B, L) of `SentenceEncoder.tokens` -> logits (B, P) that poles are asked for, and
-    amounts (B, P)."""
+    """hidden (B, L, C) and mask (B, L) of `SentenceEncoder.tokens` -> logits (B, P) that poles are asked for."""
 
     def __init__(self, count: int, width: int = sentence.WIDTH, inner: int = INNER, heads: int = HEADS) -> None:
         super().__init__()
@@ -85,16 +92,15 @@ class Network(nn.Module):
         self.words = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * inner))
         self.questions = nn.Parameter(torch.randn(count, inner) * inner**-0.5)
         self.mixed = nn.Sequential(nn.LayerNorm(inner), nn.Linear(inner, inner), nn.GELU(), nn.Dropout(0.2))
-        self.answers = nn.Parameter(torch.randn(count, 2, inner) * inner**-0.5)
-        self.bias = nn.Parameter(torch.tensor([-4.0, 1.0]).repeat(count, 1))
+        self.answers = nn.Parameter(torch.randn(count, inner) * inner**-0.5)
+        self.bias = nn.Parameter(torch.full((count,), -4.0))
 
-    def forward(self, hidden: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
         keys, values = (part.unflatten(-1, (self.heads, -1)) for part in self.words(hidden).chunk(2, -1))
         asked = self.questions.unflatten(-1, (self.heads, -1))  # (P, heads, D)
         logits = torch.einsum("phd,blhd->bphl", asked, keys).masked_fill(~mask[:, None, None], -torch.inf)
         seen = torch.einsum("bphl,blhd->bphd", logits.softmax(-1), values).flatten(2)  # (B, P, inner)
-        both = torch.einsum("bpd,pod->bpo", seen + self.mixed(seen), self.answers) + self.bias
-        return both[..., 0], both[..., 1]
+        return ((seen + self.mixed(seen)) * self.answers).sum(-1) + self.bias
 
 
 class Reader:
@@ -104,10 +110,9 @@ class Reader:
         self.network, self.encoder, self.names, self.sure = network.eval(), encoder, tuple(names), sure
 
     @torch.no_grad()
-    def chances(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Sentences -> chances (B, P) that each pole is asked for, and how much of it (B, P)"""
-        logits, amounts = self.network(*self.encoder.tokens(texts))
-        return logits.sigmoid(), amounts.clamp(LEAST, MOST)
+    def chances(self, texts: Sequence[str]) -> Tensor:
+        """Sentences -> chances (B, P) that each pole is asked for"""
+        return self.network(*self.encoder.tokens(texts)).sigmoid()
 
     def read(self, text: str) -> Understanding:
         """What a sentence asks for; nothing, and the whole sentence ignored, where it asks for nothing known."""
@@ -117,21 +122,34 @@ class Reader:
         parts = [part.strip() for part in SPLIT.split(text) if content(part)]
         if not parts:
             return Understanding({}, (text,) if text else ())
-        chances, amounts = self.chances([text, *parts])
-        wants = self.wanted(chances[0], amounts[0])
-        ignored = [part for part, chance in zip(parts, chances[1:], strict=True) if float(chance.max()) < self.sure]
+        chances = self.chances([text, *parts])
+        wants = {name: amount(self.part(name, parts, chances[1:])) for name in self.wanted(chances)}
+        ignored = tuple(part for part, chance in zip(parts, chances[1:], strict=True) if chance.max() < self.sure)
         aged = AGED.search(text)
         if aged:
-            wants = {name: amount for name, amount in wants.items() if name not in AGES}
+            wants = {name: much for name, much in wants.items() if name not in AGES}
             years = min(max(float(aged[1] or aged[2]), YOUNGEST), OLDEST)
             return Understanding(wants, tuple(part for part in ignored if not AGED.search(part)), years)
-        return Understanding(counted(text, wants), tuple(ignored) if wants or len(parts) > 1 else (text,))
+        return Understanding(counted(text, wants), ignored if wants else (text,))
 
-    def wanted(self, chances: Tensor, amounts: Tensor) -> dict[str, float]:
-        """Of one sentence (P,): poles that are sure, without their less sure opposites."""
-        sure = {name: float(c) for name, c in zip(self.names, chances, strict=True) if c >= self.sure}
-        kept = [name for name in sure if sure.get(known.load()[name].opposite, 0.0) <= sure[name]]
-        return {name: round(float(amounts[self.names.index(name)]), 2) for name in kept}
+    def wanted(self, chances: Tensor) -> list[str]:
+        """Of a sentence and its parts (1 + N, P): poles that are sure, without their less sure opposites."""
+        sure = {name: float(c) for name, c in zip(self.names, self.together(chances), strict=True) if c >= self.sure}
+        return [name for name in sure if sure.get(known.load()[name].opposite, 0.0) <= sure[name]]
+
+    @staticmethod
+    def together(chances: Tensor) -> Tensor:
+        """What a sentence as a whole says and what its parts say (1 + N, P) -> (P,)"""
+        return torch.maximum(chances[0], chances[1:].amax(0))
+
+    def part(self, name: str, parts: Sequence[str], chances: Tensor) -> str:
+        """The part that asks for a pole the most."""
+        return parts[int(chances[:, self.names.index(name)].argmax())]
+
+
+def amount(part: str) -> float:
+    """How much: 1, or what a word for little or much says."""
+    return next((much for words, much in AMOUNTS if words.search(part)), 1.0)
 
 
 def content(part: str) -> bool:
