@@ -31,7 +31,7 @@ from encoders.sentence import SentenceEncoder
 from stylegan2 import weights
 
 INNER, HEADS = 128, 4
-SURE = 0.5
+SURE = 0.45
 FILE, FORMAT = Path(__file__).with_name("data") / "reader.safetensors", "wplus-reader-1"
 LONGEST = 600  # characters that are read
 YOUNGEST, OLDEST = 3.0, 80.0  # years that the judge of ages can tell
@@ -140,7 +140,7 @@ class Reader:
     @staticmethod
     def together(chances: Tensor) -> Tensor:
         """What a sentence as a whole says and what its parts say (1 + N, P) -> (P,)"""
-        return torch.maximum(chances[0], chances[1:].amax(0))
+        return (chances[0] + chances[1:].amax(0)) / 2
 
     def part(self, name: str, parts: Sequence[str], chances: Tensor) -> str:
         """The part that asks for a pole the most."""
