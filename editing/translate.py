@@ -9,6 +9,7 @@ python -m editing.translate apply --head cyclegan:dark2blond --img photo.jpg --o
 python -m editing.translate apply --head pix2pix:sketch --img drawing.png --out out/
 python -m editing.translate parse --img photo.jpg --out map.png
 python -m editing.translate apply --head spade:map --img map.png --out out/
+python -m editing.translate apply --network aura.safetensors --img photo.jpg --out out/       # four times larger
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from stylegan2.errors import UsageError, WplusError
 
 app = console.app("Translation networks: RBDN, pix2pix, CycleGAN, BicycleGAN, StarGAN, InstaGAN, SPADE, LostGANs.")
 
+EACH = {"varied": 4, "captioned": 5}
 Values = Annotated[list[str] | None, typer.Option("--set", help="An edit of the catalogue: smile=2; repeatable.")]
 Labels = Annotated[list[str] | None, typer.Option("--label", help="NAME=JUDGE<NUMBER, young=age<32; repeatable.")]
 
@@ -32,7 +34,7 @@ Labels = Annotated[list[str] | None, typer.Option("--label", help="NAME=JUDGE<NU
 @app.command()
 def pairs(
     folder: Annotated[Path, typer.Argument(help="Where the shards go; a killed run goes on there.")],
-    kind: Annotated[str, typer.Option(help="degraded, edited, judged, labelled, varied or parsed.")],
+    kind: Annotated[str, typer.Option(help="degraded, edited, judged, labelled, varied, parsed or captioned.")],
     count: Annotated[int, typer.Option(min=1, help="Seeds, one a pair.")] = 1000,
     size: Annotated[int, typer.Option(help="Pixels along a side.")] = 256,
     psi: Annotated[float, typer.Option(min=0, max=1, help="Truncation.")] = 0.7,
@@ -42,7 +44,9 @@ def pairs(
     low: Annotated[float, typer.Option(help="Faces of A are judged below this.")] = 0.0,
     high: Annotated[float, typer.Option(help="Faces of B are judged above this.")] = 0.0,
     label: Labels = None,
-    each: Annotated[int, typer.Option(min=1, help="Pictures of B for one of A, of varied pairs.")] = 4,
+    each: Annotated[
+        int | None, typer.Option(min=1, help="Pictures of B for one of A, of varied pairs (4); captions a face (5).")
+    ] = None,
     first_seed: Annotated[int, typer.Option(min=0, help="Seeds count from here.")] = 20_000_000,
 ) -> None:
     """Draw pairs, unpaired sets or labelled faces into a folder of shards."""
@@ -53,7 +57,7 @@ def pairs(
     strengths = {name: number(text, "--set") for name, text in map(named, edits or [])}
     order = factory.Order(
         kind, size, psi, how, strengths or None, judge, low, high, dict(map(named, label or [])) or None,
-        each if kind == "varied" else 1,
+        (each or EACH[kind]) if kind in EACH else 1,
     )  # fmt: skip
     generator = checkpoints.load(zoo.path("mobilestylegan-ffhq-1024"))
     for path in factory.write(generator, folder, order, count, first_seed):
@@ -62,7 +66,7 @@ def pairs(
 
 @app.command()
 def fit(
-    system: Annotated[str, typer.Argument(help="rbdn, pix2pix, cyclegan, stargan, instagan, spade, lostgans, ...")],
+    system: Annotated[str, typer.Argument(help="rbdn, pix2pix, cyclegan, stargan, instagan, spade, gan-cls, ...")],
     a: Annotated[Path, typer.Option("--a", help="Pictures to translate (spade: label maps), or a folder of pairs.")],
     out: Annotated[Path, typer.Option(help="The run's folder; a killed run goes on there.")],
     b: Annotated[
@@ -70,7 +74,10 @@ def fit(
     ] = None,
     labels: Annotated[
         Path | None,
-        typer.Option(help="A table of 0 and 1, for stargan; of layouts (.json), for lostgans; instances, for spade."),
+        typer.Option(
+            help="A table of 0 and 1, for stargan; of layouts (.json), for lostgans; of captions (.csv, .jsonl), for "
+            "gan-cls; instances, for spade."
+        ),
     ] = None,
     size: Annotated[int, typer.Option(help="Pixels along a side.")] = 256,
     images: Annotated[

@@ -14,7 +14,7 @@ if (root := str(Path(__file__).resolve().parents[1])) not in sys.path:  # starte
 
 import streamlit as st
 
-from ui import page, words
+from ui import page, saying, words
 from ui.views import batch, boxes, edit, mix, paint, photo, points, save
 
 ANYWHERE = "WPLUS_UI_ANYWHERE"
@@ -24,6 +24,7 @@ STYLE = """
 <style>
 .block-container { padding-top: 4rem; max-width: 88rem; }
 [data-testid="stStatusWidget"] { display: none; }  /* its animation takes cores from what is being waited for */
+.st-key-sentence [data-testid="InputInstructions"] { display: none; }  /* in English, whatever the page speaks */
 [data-stale="true"] { opacity: 1 !important; transition: none !important; }
 @media (max-width: 640px) {  /* one column: the picture stays in sight, what the judges say comes last */
   .block-container { padding: 4rem 0.8rem 2rem; }
@@ -97,7 +98,8 @@ def forget() -> None:
     state.uploads += 1
     state.news = page.say("forgotten")
     page.changed()
-    st.query_params.pop("edits", None)
+    for name in ("edits", saying.SAY, saying.MEANT):
+        st.query_params.pop(name, None)
 
 
 main()

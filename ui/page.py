@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,8 +19,8 @@ from ui.engine import CANCELLED, FAILED, WAITING, Engine, Job
 from ui.studio import Studio
 
 START = {"lang": "en", "view": "photo", "stamp": 0, "result": None, "jobs": {}, "uploads": 0, "problem": "",
-         "news": "", "seen": "", "moved": "", "region": "everywhere", "brush": None, "points": 0,
-         "pictures": {}, "thumbs": {}, "files": {}, "given": None}  # fmt: skip
+         "news": "", "seen": "", "moved": "", "weighed": "", "heard": None, "region": "everywhere", "brush": None,
+         "points": 0, "pictures": {}, "thumbs": {}, "files": {}, "given": None}  # fmt: skip
 
 
 @st.cache_resource(show_spinner=False)
@@ -114,10 +115,15 @@ def messages() -> None:
     """Show what `told` caught and what there is to tell, once."""
     state = st.session_state
     if state.problem:
-        st.error(state.problem, icon=":material/error:")
+        st.error(plain(state.problem), icon=":material/error:")
     if state.news:
-        st.toast(state.news)
+        st.toast(plain(state.news))
     state.problem = state.news = ""
+
+
+def plain(text: str) -> str:
+    """Text as Markdown that shows it as it is: names in it come from files and links, and are nobody's pictures."""
+    return re.sub(r"([\\`*~$<>\[\]])", r"\\\1", text)
 
 
 def url(rgb: np.ndarray, quality: int = 90) -> str:

@@ -26,11 +26,12 @@ from editing.inversion import Budget
 from editing.judges import judge as judges
 from editing.judges import population
 from editing.steps import PLACES, pin
+from editing.text import edits, reading
 from editing.types import Edit, Inversion, Recipe, Step, generator_sha256, is_head, latent_step
 from stylegan2 import engine as seeds
-from stylegan2.errors import Cancelled, NoFaceFound, UsageError
+from stylegan2.errors import Cancelled, NoFaceFound, UsageError, WeightsMissing
 from ui import look as looks
-from ui import placing
+from ui import placing, saying
 from ui.engine import Engine, Job
 from ui.history import History
 
@@ -276,6 +277,35 @@ class Studio:
         opened = self._current()
         opened.history = opened.history.do(recipe, stroke)
 
+    def ask(self, text: str, region: str | None = None) -> tuple[str, ...]:
+        """What a sentence asks for, done to the chosen face after all else; what of the sentence was left out.
+
+        UsageError where it asks for nothing known or there is no such region, WeightsMissing without the encoder.
+        """
+        face, text = self._current().face, saying.tidy(text)
+        if region is not None:
+            regions.check(region, self.masks)
+
+        def work() -> tuple[Step, tuple[str, ...]]:
+            return edits.step_of(text, face=face, region=region), reading.load().read(text).ignored
+
+        step, ignored = self.engine.run(work)
+        self.do(self.recipe.then(step))
+        return ignored
+
+    def asked(self) -> list[Step]:
+        """The chosen face's steps of text."""
+        return [step for step in self.steps() if step.op == edits.OP]
+
+    def weigh(self, number: int, strength: float | None, stroke: str | None = None) -> None:
+        """Another strength for one of `asked`; None takes it out."""
+        steps, face = list(self.recipe.steps), self._current().face
+        place = [i for i, step in enumerate(steps) if step.op == edits.OP and step.face == face][number]
+        step = steps.pop(place)
+        if strength is not None:
+            steps.insert(place, step.model_copy(update={"parameters": {**step.parameters, "strength": strength}}))
+        self.do(self.recipe.model_copy(update={"steps": tuple(steps)}), stroke)
+
     def undo(self) -> None:
         self._current().history = self._current().history.undo()
 
@@ -357,12 +387,16 @@ class Studio:
 
     def usable(self, recipe: Recipe) -> Recipe:
         """The steps of a recipe from elsewhere that can be drawn here; `left_out` says how many cannot: of faces,
-        edits, versions of edits or painted masks that there are not."""
-        steps = []
-        for step in recipe.steps:
-            with suppress(UsageError):
-                pin(Recipe(steps=(step,)), self.engine.catalogue, self.masks)
-                steps += [step] if step.face < len(self._current().faces) else []
+        edits, versions of edits or painted masks that there are not, or sentences that nobody has read."""
+
+        def drawn(step: Step) -> list[Step]:
+            with suppress(UsageError, WeightsMissing):
+                (pinned,) = pin(Recipe(steps=(step,)), self.engine.catalogue, self.masks).steps
+                read = step.model_copy(update={"parameters": pinned.parameters})
+                return [read] if step.face < len(self._current().faces) else []
+            return []
+
+        steps = self.engine.run(lambda: [one for step in recipe.steps for one in drawn(step)])
         self.left_out = len(recipe.steps) - len(steps)
         return Recipe(steps=tuple(steps))
 

@@ -112,6 +112,26 @@ def stylespace(
     ])  # fmt: skip
 
 
+@app.command("text")
+def text(
+    sentence: Annotated[str, typer.Argument(help="How the face is to be: 'a person with red hair'.")],
+    name: Annotated[str, typer.Option(help="What the edit is called in --set.")],
+    out: Annotated[Path, typer.Option(help="File for it, a new one or one that it is added to.")],
+    neutral: Annotated[str, typer.Option("--from", help="How faces are without it.")] = "a person",
+    beta: Annotated[float, typer.Option(min=0, max=0.99, help="More: less else moves, and less of it.")] = 0.15,
+    weights: Annotated[Path | None, typer.Option("--clip", help="CLIP's weights, for those who have them.")] = None,
+    model: Annotated[str, typer.Option(help="What open_clip calls the model of --clip.")] = "ViT-B-32",
+) -> None:
+    """An edit from one sentence to another (StyleCLIP's global direction), by the bridge that ships or by CLIP."""
+    from editing.session import load_generator
+    from editing.text import directing
+
+    room(out, [name])
+    generator = load_generator()
+    bridge = directing.bridge_of(generator, weights, model)
+    add(out, [directing.direction(generator, bridge, name, sentence, neutral, beta)])
+
+
 @app.command("explore")
 def explore(
     out: Annotated[Path, typer.Option(help="Folder for moves.png and moves.safetensors.")],

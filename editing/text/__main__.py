@@ -95,6 +95,34 @@ def generate(
 
 
 @app.command()
+def optimise(
+    sentence: Annotated[str, typer.Argument(help="How the face is to be.")],
+    inversion: Annotated[Path, typer.Option(help="An inversion made before.")],
+    out: Annotated[Path, typer.Option(help="The new inversion's file.")],
+    steps: Annotated[int, typer.Option(min=1, max=2000)] = 60,
+    weights: Annotated[Path | None, typer.Option("--clip", help="CLIP's weights, for those who have them.")] = None,
+    model: Annotated[str, typer.Option(help="What open_clip calls the model of --clip.")] = "ViT-B-32",
+    device: inverting.Device = "cpu",
+) -> None:
+    """StyleCLIP's first way: search a code nearer to the sentence, by the bridge that ships or by CLIP."""
+    from editing.session import load_generator
+    from editing.text import directing
+    from editing.types import Inversion
+
+    if out.exists() and inversion.exists() and out.samefile(inversion):
+        raise UsageError("--out is the inversion itself, which is never overwritten.")
+    place = inverting.check_device(device)
+    found, generator = Inversion.load(inversion).to(place), load_generator(place)
+    bridge = directing.bridge_of(generator, weights, model)
+    with console.step_bar("optimise") as bar:
+        made = directing.optimise(
+            generator, bridge, found, sentence, steps, lambda step, _: bar("optimise", step, steps)
+        )
+    made.save(out)
+    print(out)
+
+
+@app.command()
 def read(sentences: Sentences, as_json: inverting.AsJson = False) -> None:
     """Say what sentences are taken for, and change nothing; exit code 1 if one of them asks for nothing known."""
     from editing.text import edits, reading

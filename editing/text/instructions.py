@@ -61,6 +61,20 @@ OPPOSITES: Mapping[str, Sequence[str]] = {
              "{she} should not have {x}", "take {bare} off", "I don't want {x}", "{him} without {x}", "less {bare}"),
     "do": ("don't {x}", "{she} should not {x}", "do not let {him} {x}", "stop {him} trying to {x}", "never {x}"),
 }  # fmt: skip
+FIXES = ("fix that", "fix it", "sort it out", "change that", "do something about it", "correct that please",
+         "please help", "that has to change", "can you fix that", "not good", "it needs work")  # fmt: skip
+COMPLAINTS: Mapping[str, Sequence[str]] = {  # {o}: what is wrong; {x}: what is wanted
+    "are": ("{she} looks so {o}, {fix}", "{she} looks too {o}", "why so {o}? {x}", "{she} is far too {o}, {fix}",
+            "{she} looks {o}, {x}", "stop {him} looking so {o}", "{she} came out too {o}", "{she} looks a bit {o}, {x}",
+            "not so {o}, {x}", "{him}, so {o}, {fix}"),
+    "part": ("{her} {noun} is too {o}", "{her} {noun} looks so {o}, {fix}", "the {noun} is {o}, make it {x}",
+             "{her} {noun} is {o}, it should be {x}", "the {noun} came out too {o}",
+             "{her} {noun} is way too {o}, {fix}", "it came out with the {noun} too {o}, {fix}",
+             "{her} {noun} is not {x} enough", "such {o} {noun}, {fix}", "the {noun} is not {x} enough, {fix}"),
+    "have": ("{she} has {o}, {fix}", "enough of {o}", "{o}, {fix}", "tone down {o}", "go easy on {o}",
+             "take care of {o}", "{o} has to go", "there is {o}, get rid of it", "I am tired of {o}",
+             "not so much of {o}"),
+}  # fmt: skip
 MORE = {
     "a bit": 0.5, "a little": 0.5, "a little bit": 0.5, "slightly": 0.5, "somewhat": 0.6, "a touch": 0.5, "a tad": 0.5,
     "subtly": 0.4, "much": 1.6, "a lot": 1.7, "far": 1.6, "way": 1.7, "very": 1.5, "really": 1.5, "extremely": 2.0,
@@ -79,7 +93,22 @@ PEOPLE = (  # possessive, object, subject, reflexive
 )  # fmt: skip
 BEFORE = ("please ", "can you ", "could you ", "I'd like you to ", "now ", "ok, ", "hey, ", "let's ", "just ", "maybe ")
 LAST = (" please", ", thanks", "!", ", please", ".", "?", " now", " for me", ".")
-JOINTS = (" and ", ", ", ", and ", " and also ", "; ", ". ", " but ", " then ", ", then ", " plus ", " with ", " & ")
+JOINTS = (
+    " and ",
+    " + ",
+    ", ",
+    ", and ",
+    " and also ",
+    "; ",
+    ". ",
+    " but ",
+    " then ",
+    ", then ",
+    " plus ",
+    " with ",
+    " & ",
+)
+ANY = ("don't make {him} any {x}", "without making {him} any {x}", "but not any {x}", "do not make {him} look {x}")
 KEEPING = ("keep {her} {x}", "leave {her} {x} alone", "don't change {her} {x}", "do not touch {her} {x}",
            "{her} {x} should stay as it is", "without changing {her} {x}", "leave {her} {x} as it is")  # fmt: skip
 
@@ -149,6 +178,10 @@ def clause(pole: Pole, person: Sequence[str], rng: np.random.Generator, short: b
     """A part of a sentence -> it, the pole that it asks for, and how much of it.  Now and then it says 'not' of the
     other end.  short: in as few words as there are."""
     other = known.load().get(pole.opposite)
+    if other is not None and not short and rng.random() < 0.14:
+        found = complaint(pole, other, rng)
+        if found:
+            return addressed(found, person), pole.name, 1.0
     if other is not None and not short and rng.random() < 0.12:
         slots = [slot for slot in OPPOSITES if other.asked.get(slot)]
         if slots:
@@ -178,6 +211,23 @@ def clause(pole: Pole, person: Sequence[str], rng: np.random.Generator, short: b
         word = str(rng.choice(list(AFTER)))
         text, amount = f"{text} {word}", AFTER[word]
     return addressed(text, person), pole.name, amount
+
+
+def complaint(pole: Pole, other: Pole, rng: np.random.Generator) -> str:
+    """'his chin is too short, fix that': what is wrong is the other end.  '' where there are no words for it."""
+    ways = [slot for slot in ("are", "have") if other.asked.get(slot)]
+    nouns = sorted(set(pole.part.get("noun", ())) & set(other.part.get("noun", ())))
+    ways += ["part", "part"] if nouns else []
+    if not ways:
+        return ""
+    way = str(rng.choice(ways))
+    if way == "part":
+        wrong, wanted = other.part["adj"], pole.part["adj"]
+    else:
+        wrong, wanted = other.asked[way], pole.asked["change"]
+    text = str(rng.choice(COMPLAINTS[way])).replace("{fix}", str(rng.choice(FIXES)))
+    text = text.replace("{noun}", str(rng.choice(nouns)) if way == "part" else "")
+    return text.replace("{o}", str(rng.choice(wrong))).replace("{x}", str(rng.choice(wanted)))
 
 
 def _filled(form: str, words: Sequence[str], modifier: str, rng: np.random.Generator) -> str:
@@ -252,7 +302,11 @@ def nothing(person: Sequence[str], rng: np.random.Generator) -> str:
 
 
 def kept(person: Sequence[str], rng: np.random.Generator) -> str:
-    """What is to stay as it is."""
+    """What is to stay as it is, or is not to be either."""
+    if rng.random() < 0.3:
+        poles = [pole for pole in askable() if pole.asked.get("are")]
+        words = poles[rng.integers(len(poles))].asked["are"]
+        return addressed(str(rng.choice(ANY)).replace("{x}", str(rng.choice(words))), person)
     things = others()["keep"]
     word = str(rng.choice(things[str(rng.choice(list(things)))]))
     return addressed(str(rng.choice(KEEPING)).replace("{x}", word), person)

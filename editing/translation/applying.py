@@ -21,15 +21,20 @@ from editing.translation import checkpoints, composing, instances, maps
 from editing.translation.degrade import LUMA, WAYS
 from editing.translation.networks import (
     RBDN,
+    AuraUpsampler,
     BicycleEncoder,
     BicycleGenerator,
+    GigaGANGenerator,
     LostGANGenerator,
+    ReedGenerator,
+    ReedPortGenerator,
     SetGenerator,
     SPADEGenerator,
     StarGANGenerator,
     StyleEncoder,
     UnetGenerator,
 )
+from editing.translation.networks.gigagan.tiles import upscale
 from editing.translation.networks.instagan import occupied, one_after_another
 from editing.translation.networks.norms import own_statistics
 from editing.translation.networks.spade import UPSAMPLINGS
@@ -74,6 +79,8 @@ class Job:
 def run(job: Job, img: Path, out: Path) -> Iterator[tuple[Path, Path | WplusError]]:
     """Every picture of a file or folder, translated: (its path, a written file or what was wrong with it)."""
     network = checkpoints.load_generator(job.network).to(job.device)
+    if isinstance(network, GigaGANGenerator | ReedGenerator | ReedPortGenerator):
+        raise UsageError(f"{job.network} draws from sentences and takes no pictures: python -m editing.text generate")
     of_sets = isinstance(network, SetGenerator)
     if job.mask and not of_sets:
         raise UsageError("--mask is for InstaGAN.")
@@ -82,6 +89,10 @@ def run(job: Job, img: Path, out: Path) -> Iterator[tuple[Path, Path | WplusErro
     if isinstance(network, LostGANGenerator):
         yield from composing.run(job, network, img, out)
         return
+    if isinstance(network, AuraUpsampler):
+        for option, value in {"--size": job.size, "--faces": job.faces, "--how": job.how}.items():
+            if value:
+                raise UsageError(f"{option} is not for up-samplers: they take pictures of any size as they are.")
     if job.evaluation and not isinstance(network, UnetGenerator):
         raise UsageError(f"--eval is for pix2pix's U-Net; {job.network} holds {checkpoints.named(network)}.")
     if not isinstance(network, SPADEGenerator) and channels(network) not in (1, 3):
@@ -98,6 +109,8 @@ def run(job: Job, img: Path, out: Path) -> Iterator[tuple[Path, Path | WplusErro
         try:
             if isinstance(network, SPADEGenerator):
                 results = from_map(job, network, calls, path)
+            elif isinstance(network, AuraUpsampler):
+                results = [enlarged(job, network, photos.load(path))]
             elif of_sets:
                 results = with_masks(job, network, path, masks[path])
             else:
@@ -144,6 +157,15 @@ def written(base: Path, count: int, sources: Collection[Path], masks: bool = Fal
 def whole(job: Job, network: nn.Module, calls: Calls, photo: photos.Photo) -> list[photos.Photo]:
     """The whole picture, translated."""
     return [photos.from_rgb(result) for result in translated(job, network, calls, photo.rgb, photo.name)[1]]
+
+
+def enlarged(job: Job, network: AuraUpsampler, photo: photos.Photo) -> photos.Photo:
+    """The picture, as many times larger as the up-sampler makes it."""
+    height, width = photo.rgb.shape[:2]
+    if max(height, width) * network.scale > 2 * LARGEST:
+        most = 2 * LARGEST // network.scale
+        raise PhotoError(f"{photo.name} is {width}x{height} pixels; at most {most} along a side are made larger.")
+    return photos.from_rgb(upscale(network, photo.rgb, job.seed))
 
 
 def from_map(job: Job, network: SPADEGenerator, calls: Calls, path: Path) -> list[photos.Photo]:

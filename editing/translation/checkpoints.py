@@ -18,16 +18,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from editing.translation import caffe
+from editing.translation import caffe, torch7
 from editing.translation.networks import (
     RBDN,
+    AuraUpsampler,
     BicycleEncoder,
     BicycleGenerator,
+    GigaGANDiscriminator,
+    GigaGANGenerator,
     LostGANDiscriminator,
     LostGANGenerator,
     MultiScalePatchGAN,
     PatchGAN,
     PixelGAN,
+    ReedDiscriminator,
+    ReedGenerator,
+    ReedPortDiscriminator,
+    ReedPortGenerator,
     ResnetGenerator,
     SetDiscriminator,
     SetGenerator,
@@ -37,8 +44,10 @@ from editing.translation.networks import (
     StarGANGenerator,
     StyleEncoder,
     UnetGenerator,
+    VisionHeads,
     spade,
 )
+from editing.translation.networks.gigagan.upsampler import HEAD
 from editing.translation.networks.lostgans_critic import FINAL
 from encoders.checkpoints import faults_of, fitting
 from stylegan2 import checkpoints
@@ -57,6 +66,10 @@ GENERATORS = (
     SPADEGenerator,
     SetGenerator,
     LostGANGenerator,
+    ReedGenerator,
+    ReedPortGenerator,
+    GigaGANGenerator,
+    AuraUpsampler,
 )
 
 
@@ -65,6 +78,8 @@ def load(path: Path | str) -> nn.Module:
     path = Path(path)
     if path.suffix == ".caffemodel":
         state: State = caffe.rbdn(path)
+    elif path.suffix == ".t7":
+        state = torch7.reed(path)
     elif path.is_file() and sniff(path) == "safetensors":
         with faults_of(path):
             state = native.read(path)[0]
@@ -306,6 +321,92 @@ def _lostgans_discriminator(state: State) -> Callable[[], nn.Module]:
     return lambda: LostGANDiscriminator(classes, size, width)
 
 
+def _reed(state: State) -> Callable[[], nn.Module]:
+    port = "netG.0.weight" in state
+    first, reduced = ("netG.0.weight", "projection.0.weight") if port else ("draw.0.weight", "text.0.weight")
+    (inputs, outputs), (nt, text_dim) = shape(state, first)[:2], shape(state, reduced, 2)
+    if inputs <= nt or outputs < 8:
+        raise CheckpointError(f"holds {first!r} from {inputs} to {outputs} channels, for a text of {nt} numbers.")
+    width, nz = outputs // 8, inputs - nt
+    if port:
+        return lambda: ReedPortGenerator(width, text_dim, nt, nz)
+    large = many(state, r"draw\.(\d+)\.branch\.0\.weight") == 4
+    return lambda: ReedGenerator(width, text_dim, nt, nz, large)
+
+
+def _reed_discriminator(state: State) -> Callable[[], nn.Module]:
+    if "netD_1.0.weight" in state:
+        width, (nt, text_dim) = shape(state, "netD_1.0.weight")[0], shape(state, "projector.projection.0.weight", 2)
+        return lambda: ReedPortDiscriminator(width, text_dim, nt)
+    width, (nt, text_dim) = shape(state, "look.0.weight")[0], shape(state, "text.0.weight", 2)
+    return lambda: ReedDiscriminator(width, text_dim, nt, plain="text.1.weight" not in state)
+
+
+def _tower(state: State) -> dict[str, int]:
+    width, features = shape(state, "text.enter.weight", 2)
+    return {"features": features, "width": width, "text_depth": many(state, r"text\.layers\.(\d+)\.to_qkv\.weight")}
+
+
+def _gigagan(state: State) -> Callable[[], nn.Module]:
+    tower, levels = _tower(state), _bounded(many(state, r"levels\.(\d+)\.to_rgb\.weight"), 1, 10)
+    w_dim, joined = shape(state, "mapping.0.weight", 2)
+    if joined <= tower["width"]:
+        raise CheckpointError("holds a mapping network without room for noise.")
+    banks = [shape(state, f"levels.{k}.convs.0.weight", 5) for k in range(levels)]
+    return lambda: GigaGANGenerator(
+        **tower,
+        z_dim=joined - tower["width"],
+        w_dim=w_dim,
+        channels=[bank[1] for bank in banks],
+        kernels=[bank[0] for bank in banks],
+        blocks=[many(state, rf"levels\.{k}\.convs\.(\d+)\.weight") for k in range(levels)],
+        attention=[many(state, rf"levels\.{k}\.attention\.(\d+)\.itself\.to_v\.weight") for k in range(levels)],
+        mapping_depth=many(state, r"mapping\.(\d+)\.weight"),
+    )
+
+
+def _gigagan_discriminator(state: State) -> Callable[[], nn.Module]:
+    levels = _bounded(many(state, r"from_rgb\.(\d+)\.weight"), 1, 10)
+    return lambda: GigaGANDiscriminator(
+        **_tower(state),
+        channels=[shape(state, f"from_rgb.{k}.weight")[0] for k in range(levels)],
+        blocks=[many(state, rf"blocks\.{k}\.convs\.(\d+)\.weight") for k in range(levels)],
+        attention=[many(state, rf"blocks\.{k}\.attention\.(\d+)\.itself\.to_v\.weight") for k in range(levels)],
+        head=shape(state, "heads.0.layers.0.weight", 5)[1],
+    )
+
+
+def _vision_heads(state: State) -> Callable[[], nn.Module]:
+    depths = _bounded(many(state, r"projection(\d+)"), 1, 16)
+    shapes = [shape(state, f"projection{i}", 2) for i in range(depths)]
+    width = shape(state, "heads.0.layers.0.affine.weight", 2)[1]
+    return lambda: VisionHeads([channels for _, channels in shapes], width, shapes[0][0])
+
+
+def _aura(state: State) -> Callable[[], nn.Module]:
+    width, (w_dim, z_dim) = shape(state, "final_to_rgb.weight")[1], shape(state, "style_network.net.0.weight", 2)
+    steps = _bounded(many(state, r"ups\.(\d+)\.1\.0\.conv\.weight"), 1, 8)
+    ups = [shape(state, f"ups.{k}.1.0.conv.weight")[1] for k in reversed(range(steps))]
+    downs = [shape(state, f"downs.{k}.1.1.weight")[0] for k in range(many(state, r"downs\.(\d+)\.1\.1\.weight"))]
+    if not len(downs) <= steps or any(channels % width for channels in ups + downs):
+        raise CheckpointError("holds an up-sampler whose channels are no multiples of its last ones.")
+    depths = [many(state, rf"ups\.{k}\.1\.1\.layers\.(\d+)\.0\.to_out\.weight") for k in range(steps)]
+    heads = shape(state, "mid_attn.layers.0.0.to_qkv.weight")[0] // (3 * HEAD)
+    return lambda: AuraUpsampler(
+        width,
+        [channels // width for channels in ups],
+        [channels // width for channels in downs],
+        depths[::-1],
+        blocks=many(state, r"ups\.0\.0\.(\d+)\.block1\.proj\.weights"),
+        kernels=shape(state, "mid_block1.block1.proj.weights", 5)[0],
+        heads=heads,
+        z_dim=z_dim,
+        w_dim=w_dim,
+        depth=many(state, r"style_network\.net\.(\d+)\.weight"),
+        middle=many(state, r"mid_attn\.layers\.(\d+)\.0\.to_out\.weight"),
+    )
+
+
 SIGNS: Mapping[str, Callable[[State], Callable[[], nn.Module]]] = {  # in turn: the first name that a file has
     "model.model.0.weight": _unet,
     "model.down.0.weight": _bicycle,
@@ -323,4 +424,12 @@ SIGNS: Mapping[str, Callable[[State], Callable[[], nn.Module]]] = {  # in turn: 
     "feature_img.0.module.weight_bar": _set_discriminator,
     "mask_regress.fc.weight_orig": _lostgans,
     "obD.l_y.weight_orig": _lostgans_discriminator,
+    "constant": _gigagan,
+    "from_rgb.0.weight": _gigagan_discriminator,
+    "projection0": _vision_heads,
+    "style_to_conv_modulations.weight": _aura,
+    "draw.0.weight": _reed,
+    "netG.0.weight": _reed,
+    "look.0.weight": _reed_discriminator,
+    "netD_1.0.weight": _reed_discriminator,
 }

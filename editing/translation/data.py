@@ -179,14 +179,16 @@ def _table(path: Path) -> tuple[list[str], dict[str, list[float]]]:
 # ---- batches
 
 
-def cut(pictures: Sequence[np.ndarray], size: int, rng: np.random.Generator, by: float = LARGER) -> list[Tensor]:
+def cut(
+    pictures: Sequence[np.ndarray], size: int, rng: np.random.Generator, by: float = LARGER, mirror: bool = True
+) -> list[Tensor]:
     """The same random crop and mirroring of several pictures (H, W, 3) -> (3, size, size) each, in [-1, 1].
 
-    Resized to `by` times the size first, and cropped: the family's usual augmentation.
+    Resized to `by` times the size first, and cropped: the family's usual augmentation.  mirror: every second time.
     """
     larger = round(size * by)
     top, left = rng.integers(0, larger - size + 1, 2)
-    mirrored = rng.random() < 0.5
+    mirrored = rng.random() < 0.5 and mirror
     found = []
     for picture in pictures:
         resized = np.asarray(Image.fromarray(picture).resize((larger, larger), Image.Resampling.BICUBIC))

@@ -6,6 +6,7 @@
     python -m editing.translate pairs faces/    --kind labelled --label young=age<32 --label smiling=smile>0.3
     python -m editing.translate pairs hair/     --kind varied --how sketch --each 4
     python -m editing.translate pairs maps/     --kind parsed --count 2000 --size 256
+    python -m editing.translate pairs told/     --kind captioned --count 6000 --size 64
 
 A picture is its seed: a folder is described by `facts.json`, its shards by their first seed, and a killed run goes on
 at the next shard.  Arrays of a shard: `a` and `b` (N, S, S, 3) uint8 (b of `varied`: (N, each, S, S, 3)), `labels`
@@ -15,7 +16,8 @@ at the next shard.  Arrays of a shard: `a` and `b` (N, S, S, 3) uint8 (b of `var
 - judged: a and b are different people, a judged below `low`, b above `high`.   - labelled: a with 0 or 1 a label; faces
   too near a threshold are left out.   - varied: a is degraded, the pictures of b share its coarse rows (style mixing,
   arXiv 1812.04948, section 3.1), so that one a has several right answers.   - parsed: a (N, S, S) is the face parser's
-map of b, uint8 indices into `editing.judges.parsing.CLASSES`.
+map of b, uint8 indices into `editing.judges.parsing.CLASSES`.   - captioned: a, and `captions` (N, each) of it, text,
+made from what the judges say.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ from stylegan2.errors import UsageError
 from stylegan2.files import replacing
 from stylegan2.generator import Generator
 
-KINDS = ("degraded", "edited", "judged", "labelled", "varied", "parsed")
+KINDS = ("degraded", "edited", "judged", "labelled", "varied", "parsed", "captioned")
 SHARD = 100
 MARGIN = 0.25  # population standard deviations around a label's threshold in which a face is neither
 SHARED_ROWS = 5  # of `varied`: pose, shape and mouth come from the first code, hair, skin and light from others
@@ -50,7 +52,7 @@ SECOND = 1 << 31  # added to a seed: further codes
 @dataclass(frozen=True)
 class Order:
     """What a folder holds.  how: a key of `degrade.WAYS`; edits: name -> strength; judge, low, high: of `judged`;
-    labels: name -> '<judge><or><number>'; each: pictures of b for one of a."""
+    labels: name -> '<judge><or><number>'; each: pictures of b, or captions, for one of a."""
 
     kind: str
     size: int = 256
@@ -187,6 +189,18 @@ def parsed(generator: Generator, order: Order, seeds: range) -> Samples:
         yield {"a": np.asarray(labels), "b": small, "w": half(w)}
 
 
+def captioned(generator: Generator, order: Order, seeds: range) -> Samples:
+    from editing.judges.judge import judge
+    from editing.text.captions import captions
+
+    for seed, w, picture in engine.faces(generator, seeds, order.psi):
+        scores = judge(picture)
+        if scores is not None:
+            small = engine.to_uint8(engine.area_resize(engine.to_float(picture), order.size))[0]
+            told = captions(scores.values, order.each, np.random.default_rng(seed))
+            yield {"a": small, "captions": np.array(told), "w": half(w)}
+
+
 MAKERS: Mapping[str, Callable[[Generator, Order, range], Samples]] = {
     "degraded": degraded,
     "edited": edited,
@@ -194,6 +208,7 @@ MAKERS: Mapping[str, Callable[[Generator, Order, range], Samples]] = {
     "labelled": labelled,
     "varied": varied,
     "parsed": parsed,
+    "captioned": captioned,
 }
 
 

@@ -22,7 +22,6 @@ from torch import Tensor, nn
 
 from editing.translation import checkpoints
 from editing.translation.data import Source
-from editing.translation.losses import rate
 from editing.translation.systems import SYSTEMS, Settings, System
 from stylegan2 import engine
 from stylegan2.errors import UsageError
@@ -49,6 +48,7 @@ def fit(
     save: seconds between two states on disk.  report(seen, losses): every LOGGED steps.
     """
     system, seen = opened(name, source, out, settings, device)
+    system.begin(source, out)
     count, images = settings.batch or system.batch, settings.images or system.images
     started = saved = time.monotonic()
     gathered: list[dict[str, float]] = []
@@ -56,7 +56,7 @@ def fit(
         number = seen // count
         rng = np.random.default_rng((settings.seed, 1, number))
         tensors = drawn(source, number, count, settings, device)
-        gathered.append(system.step(tensors, rate(seen, images), rng))
+        gathered.append(system.step(tensors, system.schedule(seen, images), rng))
         if not all(np.isfinite(value) for value in gathered[-1].values()):
             raise UsageError(f"The losses of {name} are no numbers any more: try a smaller --rate and another --out.")
         seen += count

@@ -322,6 +322,46 @@ def test_a_part_is_moved_by_its_box_by_keys_and_by_numbers(visit):
     page.wait_for_function(f"() => ({NEAR})() < 1")
 
 
+def say(page, text):
+    page.locator(".st-key-sentence input").fill(text)
+    page.locator(".st-key-sentence input").press("Enter")
+
+
+def test_what_is_typed_is_done_weighed_and_taken_out(visit, weights):
+    weights("all-minilm-l6-v2")
+    page = visit()
+    generate(page, 24)
+    field, told = page.locator(".st-key-sentence input"), page.locator(".sayings .note")
+    assert field.get_attribute("placeholder").startswith("Make her ten years younger")
+    say(page, "<img src=x onerror='document.title=1'> **[what](http://x.invalid)** time is it ![y](//x.invalid/y)")
+    told.get_by_text("Nothing in this sentence is something I can change: '<img src=x").wait_for()
+    assert "**[what](http" in told.inner_text() and field.input_value().endswith("/y)")
+    assert page.locator(".said").count() == 0 and page.title() != "1"
+
+    say(page, "make her smile and add a purple hat")
+    page.wait_for_function(f"() => ({NEAR})() > 1")
+    assert page.locator(".said .chip").all_inner_texts() == ["smiling"] and "purple hat" in told.inner_text()
+    assert field.input_value() == ""
+    calm(page)
+    strong = page.evaluate(NEAR)
+    amount = page.get_by_role("slider", name="How much of: make her smile")
+    for _ in range(12):
+        amount.press("ArrowLeft")
+    page.wait_for_function(f"old => ({NEAR})() < old / 1.3", arg=strong)
+    calm(page)
+    assert amount.input_value() == "0.4" and "say%3A0.4" in page.url and "meant=smiling%3A1" in page.url
+    page.keyboard.press("Control+z")
+    page.wait_for_function("() => deep('input[data-said]').value > 0.4")
+
+    say(page, "give her " + "very " * 2000 + "red hair")
+    page.locator(".said >> nth=1").wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1440
+    page.get_by_role("button", name=re.compile("Take out: make her smile")).press("Enter")
+    page.wait_for_function("() => deep('.sayings ul').children.length === 1")
+    page.get_by_role("button", name=re.compile("Take out")).click()
+    page.wait_for_function(f"() => ({NEAR})() < 1 && document.activeElement.matches('.st-key-sentence input')")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_narrow_screen_holds_everything(visit, scheme):
     page = visit(viewport={"width": 390, "height": 844}, color_scheme=scheme)

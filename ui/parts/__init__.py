@@ -1,5 +1,5 @@
 """The parts of the page that Streamlit has no widget for: sliders, the picture and what is done on it, faces to choose
-from, a palette of labels, a list of places.
+from, a palette of labels, a list of places, a list of sentences.
 
 Plain HTML, CSS and JavaScript from this folder, mounted as components (version 2); nothing is fetched from anywhere.
 """
@@ -11,10 +11,14 @@ from pathlib import Path
 
 import streamlit as st
 
-NAMES = ("sliders", "viewer", "faces", "palette", "places")
+NAMES = ("sliders", "viewer", "faces", "palette", "places", "sayings")
 HTML = {"sliders": '<div class="sliders"></div>', "faces": '<div class="faces"><img draggable="false"></div>',
-        "places": '<table class="places"></table>'}  # fmt: skip
-MORE = {"viewer": ("outbox.js", "labels.js", "boxes.js", "tools.css"), "places": ("outbox.js", "boxes.js")}  # used, too
+        "places": '<table class="places"></table>', "sayings": '<div class="sayings"></div>'}  # fmt: skip
+MORE = {
+    "viewer": ("outbox.js", "labels.js", "boxes.js", "tools.css"),
+    "places": ("outbox.js", "boxes.js"),
+    "sayings": ("outbox.js", "sliders.css"),
+}  # used, too
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+from itertools import islice, zip_longest
 
 import numpy as np
 import streamlit as st
@@ -13,10 +14,12 @@ from PIL import Image
 from editing.edit import split_region, step_of
 from editing.heads import registry
 from editing.judges.judge import SAME_PERSON
+from editing.text.edits import OP
 from editing.types import Recipe, Step, finite, is_head
-from ui import page
+from ui import page, saying
 from ui.presets import PRESETS
 from ui.studio import told
+from ui.views import saying as typed
 
 PLACES = ("everywhere", "hair", "eyes", "mouth", "skin", "face", "background", "brush")
 BEYOND = 1.5  # how far a slider goes, in safe ranges
@@ -54,6 +57,7 @@ def editing() -> None:
             page.messages()
             verdict(state)
     with panel:
+        typed.show(state, region)
         controls(state)
         sliders(state)
         versions(state)
@@ -294,7 +298,7 @@ def verdict(state) -> None:
         kind = "same" if result.distance < SAME_PERSON else "other"
         st.progress(max(0.0, 1 - result.distance / (2 * SAME_PERSON)),
                     text=page.say(f"identity.{kind}", distance=f"{result.distance:.2f}"))  # fmt: skip
-    targets = [targeted(state, step) for step in state.studio.steps()]
+    targets = [judge for step in state.studio.steps() for judge in targeted(state, step)]
     others = told(result.moved, targets)[:6]
     st.markdown(f"**{page.say('else')}**")
     text = ", ".join(f"{page.name_of('judge', name)} {value:+.1f} σ" for name, value in others)
@@ -303,9 +307,11 @@ def verdict(state) -> None:
         st.image(page.smaller(result.edit.photo.rgb, 1600), width="stretch")
 
 
-def targeted(state, step: Step) -> str:
+def targeted(state, step: Step) -> list[str]:
+    if step.op == OP:
+        return saying.aims(step)
     direction = state.studio.engine.catalogue.get(step.parameters.get("name"))
-    return direction.judge if direction else ""
+    return [direction.judge] if direction else []
 
 
 def line(state) -> list[list]:
@@ -351,25 +357,32 @@ def use_version(recipe: Recipe) -> None:
 
 def share(state) -> None:
     """The edits of the address, so that it can be kept or sent: no photo is in it."""
-    steps = [s for s in state.studio.steps() if s.op in SLIDING and not (s.region or "").startswith("mask:")]
+    steps = [s for s in state.studio.steps() if s.op in (*SLIDING, OP) and not (s.region or "").startswith("mask:")]
     text = ",".join(
-        f"{s.parameters['name']}:{s.strength:g}" + (f"@{s.region}" if s.region else "")
+        f"{s.parameters.get('name', saying.SAY)}:{s.strength:g}" + (f"@{s.region}" if s.region else "")
         + ("~" if s.parameters.get("disentangle") else "") for s in steps
     )  # fmt: skip
-    if text:
-        st.query_params["edits"] = text
-    elif "edits" in st.query_params:
-        del st.query_params["edits"]
+    linked = [saying.linked(step) for step in steps if step.op == OP]
+    said, meant = zip(*linked, strict=True) if linked else ((), ())
+    for name, value in {"edits": text, saying.SAY: said, saying.MEANT: meant}.items():
+        if value:
+            st.query_params[name] = value
+        else:
+            st.query_params.pop(name, None)
 
 
 def from_link(text: str) -> None:
     """The edits of an address wait for the first face; names that there are not are left out.  UsageError for a number
     that is none."""
     studio, steps = st.session_state.studio, []
+    sentences, meant = (st.query_params.get_all(name) for name in (saying.SAY, saying.MEANT))
+    said = iter(zip_longest(sentences, meant[: len(sentences)], fillvalue=""))
     for part in filter(None, text.split(",")[:64]):
         name, _, value = part.rstrip("~").rpartition(":")  # names of heads have a colon of their own
         value, place = split_region(value, None)
-        if registry.known(name) if is_head(name) else name in studio.engine.catalogue:
+        if name == saying.SAY:
+            steps += [saying.from_link(*each, finite(value, name), place) for each in islice(said, 1)]
+        elif registry.known(name) if is_head(name) else name in studio.engine.catalogue:
             clean = part.endswith("~") and not is_head(name)
             steps.append(step_of(name, finite(value, name), 0, place, clean))
     if steps:

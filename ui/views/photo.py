@@ -126,11 +126,11 @@ def arrive() -> None:
     """The face is found: on to editing it."""
     state = st.session_state
     state.result, state.goto = None, "edit"
+    if state.studio.waiting is not None and not state.studio.waiting.photo_sha256:  # from a link
+        state.studio.adopt()
     if state.studio.left_out:
         state.news, state.studio.left_out = page.say("left.out", count=state.studio.left_out), 0
     page.changed()
-    if state.studio.waiting is not None and not state.studio.waiting.photo_sha256:  # from a link
-        state.studio.adopt()
 
 
 def chosen() -> None:

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from editing.translation import data
+from editing.translation import data, losses
 from encoders import efficientnet
 from encoders.losses import perceptual
 from stylegan2 import zoo
@@ -73,6 +73,13 @@ class System:
     def groups(self) -> list[tuple[str, ...]]:
         """Networks that one optimiser moves together."""
         return [(name,) for name in self.networks]
+
+    def begin(self, source: data.Source, out: Path) -> None:
+        """What is to be done before the first batch; a run that goes on does it again."""
+
+    def schedule(self, seen: int, images: int) -> float:
+        """What the rate is multiplied by after so many pictures of all."""
+        return losses.rate(seen, images)
 
     def step(self, batch: Batch, rate: float, rng: np.random.Generator) -> dict[str, float]:
         raise NotImplementedError

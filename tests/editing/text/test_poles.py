@@ -57,3 +57,17 @@ def test_shares_were_counted():
     counted = {pole.name: pole.share for pole in ALL if pole.seen}
     assert all(0 < share < 0.8 for share in counted.values())
     assert counted["no_glasses"] > counted["glasses"] > 0.03
+
+
+def test_parts_have_a_noun_and_how_it_is_to_be():
+    with_parts = [pole for pole in ALL if pole.part]
+    assert len(with_parts) > 90
+    for pole in with_parts:
+        assert pole.part["noun"] and pole.part["adj"] and set(pole.part) <= {"noun", "adj", "verb"}, pole.name
+
+
+def test_one_wording_asks_for_one_thing():
+    said = {}
+    for pole in ALL:
+        for phrase in {phrase for phrases in pole.asked.values() for phrase in phrases}:
+            assert said.setdefault(phrase, pole.name) == pole.name, phrase

@@ -9,14 +9,19 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from editing.translation import checkpoints, data, fit
+from editing.translation import captioned, checkpoints, data, fit
 from editing.translation.losses import Pool, adversarial, gradient_penalty, initialise, rate
 from editing.translation.networks import PatchGAN, UnetGenerator
 from editing.translation.networks.norms import own_statistics
 from editing.translation.systems import SYSTEMS, Settings
+from editing.translation.systems.gigagan import GigaGAN
+from editing.translation.systems.gigagan_upsampler import GigaGANUpsampler
 from editing.translation.systems.lostgans import LostGAN
 from editing.translation.systems.spade import SpadePlain
+from encoders import sentence
 from stylegan2.errors import UsageError
+from tests.editing.translation.test_captioned import painted, toy_encode
+from tests.editing.translation.test_gigagan import Fake
 
 
 def test_adversarial_losses_are_their_formulas():
@@ -70,6 +75,9 @@ def stripes(folder, count, colour, size=48, seed=0):
     return folder
 
 
+GANS = ("gan", "gan-cls", "gan-int", "gan-int-cls")
+
+
 @pytest.fixture
 def folders(tmp_path):
     return stripes(tmp_path / "a", 8, (200, 60, 60)), stripes(tmp_path / "b", 8, (60, 60, 200))
@@ -89,6 +97,10 @@ def labelled(tmp_path):
 def no_weights_are_needed(monkeypatch):
     monkeypatch.setattr(SpadePlain, "perceptual", 0.0)
     monkeypatch.setattr(LostGAN, "perceptual", 0.0)
+    monkeypatch.setattr(captioned, "encode", toy_encode)
+    monkeypatch.setattr(sentence, "load", Fake)
+    monkeypatch.setattr(GigaGAN, "vision", 0.0)
+    monkeypatch.setattr(GigaGANUpsampler, "perceptual", 0.0)
 
 
 def label_maps(folder, count=8, size=48):
@@ -110,6 +122,10 @@ def layout_table(folder):
 
 
 def source_of(name, folders, labelled):
+    if SYSTEMS[name].data == "captions":
+        return SYSTEMS[name].source(painted(folders[0].parent / "captioned"))
+    if SYSTEMS[name].data == "pictures":
+        return SYSTEMS[name].source(folders[0])
     if SYSTEMS[name].data == "layouts":
         return SYSTEMS[name].source(folders[0], labels=layout_table(folders[0]))
     if SYSTEMS[name].data == "maps":
@@ -123,7 +139,8 @@ def source_of(name, folders, labelled):
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_every_system_trains_goes_on_and_draws(tmp_path, name, folders, labelled):
     source, out = source_of(name, folders, labelled), tmp_path / "run"
-    size = {"bicyclegan": 128, "spade": 64, "spade-plain": 64, "lostgans": 64}.get(name, 32)
+    sizes = {"bicyclegan": 128, "spade": 64, "spade-plain": 64, "lostgans": 64} | dict.fromkeys(GANS, 64)
+    size = sizes.get(name, 32)
     settings = Settings(size, 24, 4 if name == "bicyclegan" else 2, 0.0, 4, 3)
     said = []
     stopped = fit.fit(name, source, out, settings, until=0.0, report=lambda *row: said.append(row))  # one step
@@ -220,6 +237,9 @@ def test_a_run_in_pieces_still_trains_stargans_generator(tmp_path, labelled):
         ("stargan", Settings(66), "a multiple of 32"),
         ("spade", Settings(32), "from 64"),
         ("lostgans", Settings(100), "at 64, 128, 256 pixels, not 100"),
+        ("gan-cls", Settings(32), "at 64 pixels, not 32"),
+        ("gigagan", Settings(32, batch=1), "2 pictures or more"),
+        ("gigagan-upsampler", Settings(512), "up to 256"),
     ],
 )
 def test_sizes_that_cannot_work_are_refused_and_leave_nothing(tmp_path, folders, labelled, name, settings, words):
