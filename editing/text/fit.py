@@ -30,7 +30,7 @@ from stylegan2.allocator import tune_allocator
 from stylegan2.files import replacing
 
 BATCH, STEPS, RATE, DECAY = 64, 10_000, 2e-3, 0.02
-HELD = 2000
+HELD, ALIKE = 2000, 2000
 CHUNK = 64
 
 
@@ -80,10 +80,12 @@ def reader(count: int, steps: int, file: Path, seed: int = 0, report: Callable[[
     hidden, wanted = kept([request.text for request in requests], file), targets(requests, names)
     report(f"{count} sentences embedded in {time.monotonic() - started:.0f} s")
     network, rng = Network(len(names)), np.random.default_rng(seed)
+    order = HELD + np.argsort([len(words) for words in hidden[HELD:]], kind="stable")
     optimiser = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps, pct_start=0.1)
     for step in range(steps):
-        some = rng.integers(HELD, count, BATCH)
+        some = order[rng.integers(max(len(order) - ALIKE, 1)) :][:ALIKE]  # of like length: less of a batch is padding
+        some = rng.choice(some, BATCH)
         tokens, mask = batch(hidden, some)
         tokens = F.dropout(tokens, 0.1)
         there = mask & (torch.rand(mask.shape) > 0.06)  # now and then a word is not

@@ -10,8 +10,8 @@ codes, the other features at 32, 16 and 8 pixels; R1 of both every EVERY steps. 
 loss stands `editing.text.bridge`.  Readers of codes and features say what judges would see: what a sentence names is
 to lie within its bounds, all else is to stay as the seed has it.
 
-First codes alone (nothing is drawn), then features, too.  Goes on where it was killed; `--minutes` is the time of all
-runs together.
+First T and M learn by codes, and nothing is drawn; then they rest, and the adapter learns by features.  Goes on where
+it was killed; `--minutes` is the time of all runs together.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from stylegan2.generator import Generator
 TRAINED = 5400  # faces; those behind them are for judging the head
 BATCH = {"codes": 64, "features": 8}
 RATE, CRITIC_RATE, BETAS = 2.5e-3, 1e-3, (0.0, 0.99)
-ALONE = 0.7  # of the time: codes alone
+ALONE = 0.6  # of the time: codes
 EVERY, R1 = 16, {"codes": 0.5, "features": 0.5}
 GAN, MATCH, SAID, KEPT, LIKE, SMALL, STILL = 0.3, 0.5, 1.0, 0.03, 0.2, 0.005, 0.02  # weights of the losses
 INSIDE = 0.6  # standard deviations within its bounds that a judge is to lie, since readers err
@@ -159,11 +159,18 @@ class Trainer:
         }
 
     def rate(self, share: float) -> None:
-        """Full until 60% of the time, then down to nothing."""
+        """Full until 60% of a stage, then down to nothing."""
         factor = min(1.0, 2.5 * (1 - share) + 0.02)
         for adam, rate in ((self.adam, RATE), *((adam, CRITIC_RATE) for adam in self.critics_adam.values())):
             for group in adam.param_groups:
                 group["lr"] = rate * factor
+
+    def rest(self) -> None:
+        """T and M learn no more: they are what their running means are."""
+        for name in ("tower", "mapping"):
+            part = getattr(self.head, name)
+            part.load_state_dict(getattr(self.mean, name).state_dict())
+            part.requires_grad_(False)
 
     def step(self, drawn: bool) -> dict[str, float]:
         """One update of a critic and of the head: of codes, or of features that are drawn."""
@@ -240,30 +247,36 @@ class Trainer:
         return {name: made[name] for name in gigadata.DOORS}
 
     def improved(self, kind: str, batch: Some, made: dict[str, Tensor], shift: int) -> dict[str, float]:
-        known, losses = self.known, {}
         right, wrong = self.judged(kind, self.shown(kind, made), self.token(kind, batch), shift)
-        losses["gan"] = GAN * scored(right, True)
-        losses["match"] = GAN * MATCH * scored(wrong, False)
-        if kind == "features":  # codes have their critic in this step, too
-            right, wrong = self.judged("codes", self.shown("codes", made), self.token("codes", batch), shift)
-            losses["gan"] = losses["gan"] + GAN * scored(right, True)
-        x, before = gigacritics.view(made["ws"]), gigacritics.view(made["w"][:, None].expand_as(made["ws"]))
-        reader = known.code_readers[self.steps % len(known.code_readers)]
-        found = reader(x)
-        losses["said"] = SAID * outside(found, batch.low, batch.high).mean()
-        losses["kept"] = KEPT * ((found - reader(before)).square() * (1 - batch.free)).sum(1).mean()
-        if kind == "features":
-            read = known.feature_reader({name: made[name] for name in gigadata.DOORS}, x)
-            losses["read"] = SAID * outside(read, batch.low, batch.high).mean()
-            losses["still"] = STILL * made["residual"].square().mean((2, 3)).sum(1).mean()
-        if known.bridge is not None:
-            faces = known.bridge.latent(made["ws"])
-            scores = known.scores[torch.from_numpy(batch.code)]
-            vectors = known.vectors[torch.from_numpy(batch.places)]
-            losses["like"] = LIKE * contrasted(faces, vectors, scores, batch.low, batch.high)
-        losses["small"] = SMALL * made["change"].square().sum(2).mean()
+        losses = {"gan": GAN * scored(right, True), "match": GAN * MATCH * scored(wrong, False)}
+        losses |= self.adapted(batch, made) if kind == "features" else self.meant(batch, made)
         descend(self.adam, sum(losses.values()), self.head)
         return {name: loss.item() for name, loss in losses.items()}
+
+    def meant(self, batch: Some, made: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What codes are to say."""
+        known = self.known
+        x, before = (gigacritics.view(ws) for ws in (made["ws"], made["w"][:, None].expand_as(made["ws"])))
+        reader = known.code_readers[self.steps % len(known.code_readers)]
+        found = reader(x)
+        losses = {
+            "said": SAID * outside(found, batch.low, batch.high).mean(),
+            "kept": KEPT * ((found - reader(before)).square() * (1 - batch.free)).sum(1).mean(),
+            "small": SMALL * made["change"].square().sum(2).mean(),
+        }
+        if known.bridge is not None:
+            scores, vectors = known.scores[torch.from_numpy(batch.code)], known.vectors[torch.from_numpy(batch.places)]
+            faces = known.bridge.latent(made["ws"])
+            losses["like"] = LIKE * contrasted(faces, vectors, scores, batch.low, batch.high)
+        return losses
+
+    def adapted(self, batch: Some, made: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What features are to say."""
+        read = self.known.feature_reader({name: made[name] for name in gigadata.DOORS}, gigacritics.view(made["ws"]))
+        return {
+            "read": SAID * outside(read, batch.low, batch.high).mean(),
+            "still": STILL * made["residual"].square().mean((2, 3)).sum(1).mean(),
+        }
 
     @torch.no_grad()
     def average(self) -> None:
@@ -298,8 +311,10 @@ def train(trainer: Trainer, minutes: float, file: Path, report: Callable[[str], 
     begun, kept, losses = time.monotonic() - spent, spent, {}
     while (now := time.monotonic() - begun) < 60 * minutes:
         share = now / (60 * minutes)
-        trainer.rate(share)
-        drawn = share >= ALONE and trainer.steps % 2 == 1
+        drawn = share >= ALONE
+        if drawn and trainer.head.mapping.out.weight.requires_grad:
+            trainer.rest()
+        trainer.rate((share - ALONE) / (1 - ALONE) if drawn else share / ALONE)
         for name, value in trainer.step(drawn).items():
             losses.setdefault(name, []).append(value)
         if now - kept > SAVED:

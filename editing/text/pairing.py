@@ -10,7 +10,7 @@ training that pulls a face from a sentence that fits it learns nothing good.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -135,17 +135,14 @@ def embedded(texts: Sequence[str]) -> np.ndarray:
 
 def kept(path: Path, scores: np.ndarray, count: int, seed: int, swaps: float = 0.5) -> Claims:
     """`written` with embeddings, from a file that was made with the same arguments, or made and written there."""
-    made: Mapping[str, object] = {
-        "faces": len(scores),
-        "count": count,
-        "seed": seed,
-        "swaps": swaps,
-        "sum": float(np.nansum(scores)),
-    }
+    made = {"faces": len(scores), "count": count, "seed": seed, "swaps": swaps, "columns": " ".join(columns())}
+    made["sum"] = float(np.nansum(scores))
     if path.exists():
         with np.load(path) as file:
-            if any(file[name] != value for name, value in made.items()):
-                raise UsageError(f"{path} holds sentences about other faces: delete it, or choose another folder.")
+            if any(name not in file or file[name] != value for name, value in made.items()):
+                raise UsageError(
+                    f"{path} holds other faces' sentences, or other poles: delete it, or take another folder."
+                )
             return Claims(*(file[name] for name in ("texts", "mentions", "about", "swapped", "embedding")))
     claims = written(scores, count, seed, swaps)
     parts = {"texts": np.array(claims.texts), "mentions": claims.mentions, "about": claims.about,

@@ -31,7 +31,7 @@ from encoders.sentence import SentenceEncoder
 from stylegan2 import weights
 
 INNER, HEADS = 128, 4
-SURE = 0.45
+SURE = 0.4
 FILE, FORMAT = Path(__file__).with_name("data") / "reader.safetensors", "wplus-reader-1"
 LONGEST = 600  # characters that are read
 YOUNGEST, OLDEST = 3.0, 80.0  # years that the judge of ages can tell
