@@ -36,12 +36,12 @@ LOOSE = ("age", "male")  # sentences about these are not asked for identity
 
 def faces(generator, held: Path, photos: Path | None, count: int):
     """(name, inversion) of generated faces and of photos' inversions."""
+    for path in sorted(photos.glob("*.inversion")) if photos else ():
+        yield path.stem, Inversion.load(path)
     table = sampling.load(held)
     for i in range(min(count, len(table["w"]))):
         ws = engine.broadcast(generator, torch.from_numpy(table["w"][i])[None])
         yield f"generated-{i:03d}", Inversion(ws=ws, family=generator.family)
-    for path in sorted(photos.glob("*.inversion")) if photos else ():
-        yield path.stem, Inversion.load(path)
 
 
 def judged(generator, inversion: Inversion) -> tuple[np.ndarray, np.ndarray]:

@@ -51,15 +51,30 @@ AMOUNTS = tuple(
 )
 NUMBERS = {
     "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
-    "eleven": 11, "twelve": 12, "fifteen": 15, "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "a": 1, "an": 1,
-    "several": 7, "few": 5, "couple": 2, "some": 5,
+    "eleven": 11, "twelve": 12, "fifteen": 15, "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60,
+    "seventy": 70, "a": 1, "an": 1, "several": 7, "few": 5, "couple": 2, "some": 5,
 }  # fmt: skip
+TENS = "twenty|thirty|forty|fifty|sixty|seventy"
+COUNT = rf"\d{{1,3}}(?:\.\d+)?|(?:{TENS})[ -](?:{'|'.join(list(NUMBERS)[:9])})|{'|'.join(NUMBERS)}"
 YEARS = re.compile(
-    rf"\b(\d{{1,3}}|{'|'.join(NUMBERS)})\s+(?:(?:of|or so|more|full|good)\s+)*(years?|yrs?|decades?)\b", re.IGNORECASE
+    rf"(?<![\w.])(?<!half )({COUNT})[ -](?:(?:odd|of|or so|more|full|good)\s+)*(years?|yrs?|decades?)\b", re.IGNORECASE
 )
-AGED = re.compile(
-    r"\b(?:(\d{1,3})[ -]*(?:years?|yrs?)?[ -]old\b|(?:looks?|aged?|be) (\d{1,2})(?![\d%]|[ -]*(?:years?|yrs?)))",
+AGED = re.compile(  # only of what a face is to look like: 'she looks 60' is not asked for
+    r"\b(?:(?:look|appear|seem)(?: like)?|make (?:her|him|them|me|it)|into|like|to) (?:a |an )?(?:"
+    r"(\d{1,3})[ -]*(?:years?|yrs?)?[ -]old\b(?! (?:photo|picture|image))"
+    r"|(?:be |age )?(\d{1,2})(?=\s*(?:$|[.,;!?]|and\b|again\b)))",
     re.IGNORECASE,
+)
+NOT = re.compile(r"(?<!why )\b(?:too|less|not so|not as|not that|not)\s+", re.IGNORECASE)
+LEFT = re.compile(  # alone, as it is
+    r"^\W*(?:please |just |and |but )*(?:keep|leave|preserve|(?:do not|don't|dont|never|without) ?(?:touch|chang|alter)"
+    r"|(?:do not|don't|dont|without|not)\b.*\bany\b|same\b)",
+    re.IGNORECASE,
+)
+NEVER = re.compile(r"\b(?:don't|dont|not|never|without)\b", re.IGNORECASE)
+WHOLE_PICTURE = ("pink_tint", "green_tint", "warm", "cool", "colourful", "faded")
+PLACED = re.compile(
+    r"\b(?:hair|eyes?|eyebrows?|lips?|skin|teeth|background|backdrop|shirt|dress|nails?)\b", re.IGNORECASE
 )
 AGES = ("older", "elderly", "younger", "childlike")
 
@@ -120,17 +135,48 @@ class Reader:
         if korean.written(text):
             return Understanding(*korean.read(text))
         parts = [part.strip() for part in SPLIT.split(text) if content(part)]
-        if not parts:
+        asking = [part for part in parts if not LEFT.search(part)]
+        if not asking:
             return Understanding({}, (text,) if text else ())
-        chances = self.chances([text, *parts])
-        wants = {name: amount(self.part(name, parts, chances[1:])) for name in self.wanted(chances)}
-        ignored = tuple(part for part, chance in zip(parts, chances[1:], strict=True) if chance.max() < self.sure)
-        aged = AGED.search(text)
+        chances = self.said([text, *asking])
+        wants = {name: amount(self.part(name, asking, chances[1:])) for name in self.wanted(chances)}
+        wants = {name: much for name, much in wants.items() if self.meant(name, self.part(name, asking, chances[1:]))}
+        ignored = tuple(part for part, chance in zip(asking, chances[1:], strict=True) if chance.max() < self.sure)
+        aged = next(filter(None, (AGED.search(part) for part in asking if not NEVER.search(part))), None)
         if aged:
             wants = {name: much for name, much in wants.items() if name not in AGES}
             years = min(max(float(aged[1] or aged[2]), YOUNGEST), OLDEST)
             return Understanding(wants, tuple(part for part in ignored if not AGED.search(part)), years)
         return Understanding(counted(text, wants), ignored if wants else (text,))
+
+    def said(self, texts: Sequence[str]) -> Tensor:
+        """A sentence and its parts -> chances (1 + N, P).
+
+        'Too old' and 'less old' ask for the other end of 'old': such a part is read without that word, too, and the
+        sentence as a whole has then no say.
+        """
+        chances = self.chances([*texts, *(NOT.sub("", text) for text in texts)])
+        plain, bare = chances.chunk(2)
+        against = torch.tensor([bool(NOT.search(text)) for text in texts])
+        found = torch.where(against[:, None], torch.maximum(self.turned(bare), plain), plain)
+        found = torch.where(against[:, None] & (self.turned(found) > found), 0.0, found)
+        if against[0]:
+            found[0] = found[1:].amax(0)
+        return found
+
+    def turned(self, chances: Tensor) -> Tensor:
+        """Chances (B, P) of poles as those of their opposites; what has none asks for nothing."""
+        found = torch.zeros_like(chances)
+        for i, name in enumerate(self.names):
+            opposite = known.load()[name].opposite
+            if opposite:
+                j = self.names.index(opposite)
+                found[:, j] = torch.maximum(found[:, j], chances[:, i])
+        return found
+
+    def meant(self, name: str, part: str) -> bool:
+        """Not a tint of the whole picture where a colour of hair or eyes is asked for that there is not."""
+        return name not in WHOLE_PICTURE or not PLACED.search(part)
 
     def wanted(self, chances: Tensor) -> list[str]:
         """Of a sentence and its parts (1 + N, P): poles that are sure, without their less sure opposites."""
@@ -162,11 +208,12 @@ def counted(text: str, wants: Mapping[str, float]) -> dict[str, float]:
     found, age = YEARS.search(text), next((name for name in wants if name in AGES), None)
     if age is None or not found:
         return dict(wants)
-    number = NUMBERS.get(found[1].lower()) or float(found[1])
+    tens, _, units = found[1].lower().replace("-", " ").partition(" ")
+    number = NUMBERS[tens] + NUMBERS.get(units, 0) if tens in NUMBERS else float(tens)
     years = number * (10 if found[2].lower().startswith("decade") else 1)
     _, deviation = population.load()["age"]
-    amount = years / deviation / abs(known.load()[age].wants["age"])
-    return {**wants, age: round(min(amount, 3.0), 2)}
+    amount = round(min(years / deviation / abs(known.load()[age].wants["age"]), 3.0), 2)
+    return {name: amount if name == age else much for name, much in wants.items() if name != age or amount}
 
 
 def read_file(path: Path) -> Reader:
