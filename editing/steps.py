@@ -119,10 +119,9 @@ def text(inversion: Inversion, step: Step, catalogue: Catalogue) -> Inversion:
     """What a sentence asks for, times the strength; offsets and features stay."""
     from editing.text import edits, mapper
 
-    chosen = mapper.load()
-    check_pin(step, chosen.sha256)
+    check_pin(step, edits.sha256())
     wants, age = edits.checked(step)
-    return replace(inversion, ws=chosen(inversion.ws, wants, step.strength, age))
+    return replace(inversion, ws=mapper.load()(inversion.ws, wants, step.strength, age))
 
 
 OPS: dict[str, Callable[[Inversion, Step, Catalogue], Inversion]] = {"latent": latent, "head": head, "text": text}
@@ -211,12 +210,16 @@ def checked_drag(step: Step) -> None:
 
 def checked_text(step: Step) -> Step:
     """A step of text, read and pinned.  UsageError if it asks for nothing known, or was pinned to another mapper."""
-    from editing.text import edits, mapper
+    from editing.text import edits
 
-    check_pin(step, mapper.load().sha256)
+    check_pin(step, edits.sha256())
     complete = edits.completed(step)
-    edits.checked(complete)
-    return complete.model_copy(update={"direction_sha256": mapper.load().sha256})
+    wants, age = edits.checked(complete)
+    found = {"wants": wants} | ({} if age is None else {"age": age})
+    if isinstance(complete.parameters.get("text"), str):
+        found["text"] = edits.plain(complete.parameters["text"])
+    parameters = complete.parameters | found
+    return complete.model_copy(update={"parameters": parameters, "direction_sha256": edits.sha256()})
 
 
 def checked_place(step: Step) -> None:

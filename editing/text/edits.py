@@ -9,10 +9,13 @@ anybody can see and change what the sentence was taken for.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from editing.judges import population
 from editing.text import mapper, reading
 from editing.text import poles as known
 from editing.text.reading import Understanding
@@ -28,9 +31,10 @@ def step_of(text: str, strength: float = 1.0, face: int = 0, region: str | None 
 
     UsageError where it asks for nothing known.
     """
-    found = between(before, text) if before else reading.load().read(text)
+    text = plain(text)
+    found = between(plain(before), text) if before else reading.load().read(text)
     if not (found.wants or found.age is not None):
-        raise UsageError(refused(text))
+        raise UsageError(refused(text, before))
     parameters: dict[str, Any] = {"text": text, "wants": dict(found.wants), "strength": finite(strength, "the text")}
     if found.age is not None:
         parameters["age"] = found.age
@@ -49,9 +53,11 @@ def notes(step: Step, ignored: Sequence[str]) -> list[str]:
     return [f"understood: {phrase(step)}"] + ([f"note: left out, since I cannot change it: {left}"] if left else [])
 
 
-def refused(text: str) -> str:
+def refused(text: str, before: str = "") -> str:
     """What is said of a sentence that asks for nothing known."""
-    short = " ".join(text.split())
+    if before:
+        return f"Between '{before[:SHOWN]}' and '{text[:SHOWN]}' there is no difference that I know."
+    short = plain(text)
     short = short if len(short) <= SHOWN else f"{short[: SHOWN - 3]}..."
     if not short:
         return "There is no text: say what to change, for example 'make her smile'."
@@ -67,27 +73,43 @@ def between(before: str, after: str) -> Understanding:
     reader = reading.load()
     was, is_to_be = reader.read(before), reader.read(after)
     wants = {name: amount for name, amount in is_to_be.wants.items() if name not in was.wants}
+    said = {judge for name in is_to_be.wants for judge in known.load()[name].judges}
+    said |= {"age"} if is_to_be.age is not None else set()
     for name, amount in was.wants.items():
         opposite = known.load()[name].opposite
-        if name not in is_to_be.wants and opposite and opposite not in wants:
+        if name not in is_to_be.wants and opposite and not said & set(known.load()[opposite].judges):
             wants[opposite] = amount
     return Understanding(wants, is_to_be.ignored, is_to_be.age)
 
 
-def checked(step: Step) -> tuple[Mapping[str, float], float | None]:
+def checked(step: Step) -> tuple[dict[str, float], float | None]:
     """What a step of text wants, and the age it names.  UsageError if that is no such step's."""
     wants, age = step.parameters.get("wants"), step.parameters.get("age")
     if wants is None and age is None:
         raise UsageError("A text step of this recipe does not say what it wants: read it with editing.text first.")
-    if not isinstance(wants or {}, Mapping):
+    if wants is not None and not isinstance(wants, Mapping):
         raise UsageError("What a text step wants is a list of names with amounts, for example {'smiling': 1}.")
-    for name, amount in (wants or {}).items():
-        mapper.checked(str(name))
-        if abs(finite(amount, name)) > mapper.FARTHEST * 2:
+    found = {mapper.checked(str(name)).name: finite(amount, str(name)) for name, amount in (wants or {}).items()}
+    for name, amount in found.items():
+        if abs(amount) > mapper.FARTHEST * 2:
             raise UsageError(f"'{name}' of a text step is to be {amount:g}: amounts are 1 or so.")
-    if age is not None and not 0 <= finite(age, "age") <= 120:
-        raise UsageError(f"A face cannot look {age:g} years old.")
-    return dict(wants or {}), None if age is None else float(age)
+    years = None if age is None else finite(age, "age")
+    if years is not None and not 0 <= years <= 120:
+        raise UsageError(f"A face cannot look {years:g} years old.")
+    return found, years
+
+
+def sha256() -> str:
+    """Of all that decides what a text step does: the mapper, what poles mean, and the judges' units."""
+    poles = {name: [dict(pole.wants), dict(pole.level)] for name, pole in known.load().items()}
+    facts = json.dumps([mapper.load().sha256, poles, population.load()], sort_keys=True)
+    return hashlib.sha256(facts.encode()).hexdigest()
+
+
+def plain(text: str) -> str:
+    """A sentence as it is kept: no more than is read of it, in characters that every file can hold."""
+    kept = "".join(c if c.isprintable() else " " for c in text[: reading.LONGEST])
+    return " ".join(kept.encode("utf-8", "replace").decode().split())
 
 
 def completed(step: Step) -> Step:

@@ -15,16 +15,19 @@ from editing.judges import population
 from editing.text import poles as known
 
 HANGUL = re.compile(r"[\uac00-\ud7a3\u1100-\u11ff\u3130-\u318f]")
-LITTLE, MUCH = re.compile("조금|살짝|약간|좀|은은"), re.compile("많이|훨씬|매우|아주|엄청|굉장히|완전|확|최대")
-YEARS = re.compile(r"(\d{1,3}|한|두|세|다섯|열|스무|서른) ?(살|년|세)")
+LITTLE, MUCH = re.compile("조금|살짝|약간|은은"), re.compile("많이|훨씬|매우|아주|엄청|굉장히|완전|확|최대")
+YEARS = re.compile(r"(\d{1,3}|(?<![가-힣])한|(?<![가-힣])두|세|다섯|열|스무|서른) ?(살|년|세)")
 COUNTED = {"한": 1, "두": 2, "세": 3, "다섯": 5, "열": 10, "스무": 20, "서른": 30}
 NEAR = 10  # characters
 SPLIT = re.compile(r"[.,;!?\n]+|그리고|하고 |고 |며 ")
-NEVER = re.compile(r"^.{0,8}?(지 ?(말|마|않)|안 ?(해|하|되))")  # after a match: it is not wanted
+NEVER = re.compile(r"지 ?(말|마|않)|(?<![가-힣])안 ?(해|하|되|쓴|쓰|바른|한)|싫|멈춰")  # it is not wanted
+LESS = re.compile(r"(?<![가-힣])덜 ")
+LOOKS = re.compile(r"(\d{1,2})(세|살|대)(로| ?처럼| ?같이)")
 
 
 def written(text: str) -> bool:
-    return bool(HANGUL.search(text))
+    """Are most letters Korean?"""
+    return len(HANGUL.findall(text)) > len(re.findall("[A-Za-z]", text))
 
 
 @cache
@@ -39,11 +42,41 @@ def read(text: str) -> tuple[dict[str, float], tuple[str, ...]]:
     for start, end, name in sorted(matches, key=lambda m: m[0] - m[1]):
         if all(end <= s or start >= e for s, e, _ in chosen):
             chosen.append((start, end, name))
-    chosen = [found for found in sorted(chosen) if not NEVER.search(text[found[1] :])]
-    wants = {name: amount(text, start, end, name) for start, end, name in chosen}
-    return wants, tuple(
-        part for part, start, end in parts(text) if not any(s < end and e > start for s, e, _ in chosen)
-    )
+    wants: dict[str, float] = {}
+    for start, end, name in sorted(chosen):
+        first, last = clause(text, start, end)
+        said = meant(name, text[first:last], text[first:start], text[end:last])
+        if said:
+            for other in [other for other in wants if apart(other, said)]:
+                del wants[other]  # what is said last counts
+            wants[said] = amount(text[first:last], start - first, end - first, said)
+    ignored = (part for part, start, end in parts(text) if not any(s < end and e > start for s, e, _ in chosen))
+    return wants, tuple(ignored)
+
+
+def meant(name: str, inside: str, before: str, after: str) -> str:
+    """A pole whose words stand in this clause -> the one that is wanted: its opposite where there is to be less of it,
+    none ('') where it is not to be."""
+    opposite = known.load()[name].opposite
+    if LESS.search(before):
+        return opposite
+    if NEVER.search(after) or re.search(r"(?<![가-힣])안 ", inside):
+        return opposite if name in ("glasses", "makeup", "lipstick", "smiling") else ""
+    return name
+
+
+def apart(a: str, b: str) -> bool:
+    """Do two poles pull one judge both ways?"""
+    first, second = known.load()[a].wants, known.load()[b].wants
+    return any(first[judge] * second[judge] < 0 for judge in first.keys() & second.keys())
+
+
+def clause(text: str, start: int, end: int) -> tuple[int, int]:
+    """Where the clause around a match begins and ends."""
+    cuts = [(m.start(), m.end()) for m in SPLIT.finditer(text)]
+    first = max((e for _, e in cuts if e <= start), default=0)
+    last = min((s for s, _ in cuts if s >= end), default=len(text))
+    return first, last
 
 
 def parts(text: str) -> list[tuple[str, int, int]]:
@@ -58,7 +91,7 @@ def parts(text: str) -> list[tuple[str, int, int]]:
 
 
 def amount(text: str, start: int, end: int, name: str) -> float:
-    """How much of the pole whose words are there is asked for."""
+    """How much of the pole whose words are there in a clause is asked for."""
     around = text[max(start - NEAR, 0) : end + 2]
     years = YEARS.search(text)
     if "age" in known.load()[name].wants and years:

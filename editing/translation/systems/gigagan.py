@@ -112,6 +112,7 @@ class GigaGAN(System):
     match, r1, every = 1.0, 0.2, 16
     vision = 0.5  # weight of the vision-aided part; without it nothing has to be fetched
     warm = 500_000  # pictures before it begins: at first nothing that is drawn could stand it
+    looking = False  # whether it has begun
 
     @classmethod
     def source(cls, a: Path, b: Path | None = None, labels: Path | None = None) -> Worded:
@@ -128,8 +129,6 @@ class GigaGAN(System):
             raise UsageError(f"{name} takes batches of 2 pictures or more: others' sentences count as wrong ones.")
         if cls.vision:
             zoo.path("efficientnet-lite0")
-
-    looking = False  # with the vision-aided part
 
     def __init__(self, settings: Settings, domains: int = 0) -> None:
         super().__init__(settings, domains)
@@ -181,7 +180,7 @@ class GigaGAN(System):
             total = total + self.vision * losses["V_G"]
         self.descend("G", total, 1.0)
         self.steps += 1
-        self.average(len(real))
+        self.average()
         return {name: loss.item() for name, loss in losses.items()}
 
     def discriminated(
@@ -199,7 +198,7 @@ class GigaGAN(System):
         if self.looking:
             v = self.networks["V"]
             seen = v.seen(self.features(both[0]))
-            (real, fake), (real_wrong, fake_wrong) = (halves(v.judged(seen, t.detach()), batch) for t in (right, wrong))
+            (real, fake), (real_wrong, fake_wrong) = (halves(v.judged(seen, t), batch) for t in (right, wrong))
             losses["V_D"] = level(real, True) + level(fake, False)
             losses["V_D"] = losses["V_D"] + self.match * (level(real_wrong, False) + level(fake_wrong, False))
         return losses
@@ -232,7 +231,7 @@ class GigaGAN(System):
         return perceptual.features(self.eyes, pictures)[1:]
 
     @torch.no_grad()
-    def average(self, count: int) -> None:
+    def average(self) -> None:
         """The running mean goes on by one step."""
         recent = max(1.0, RECENT * self.steps)  # steps that have a half of the weight
         kept = min(PUBLISHED["mean"], 0.5 ** (1 / recent))

@@ -116,7 +116,7 @@ class GigaGANUpsampler(GigaGAN):
             total = total + self.perceptual * losses["G_perceptual"]
         self.descend("G", total, self.slower)
         self.steps += 1
-        self.average(len(real))
+        self.average()
         return {name: loss.item() for name, loss in losses.items()}
 
     def seen(self, batch: Batch, rng: np.random.Generator) -> Tensor:

@@ -56,7 +56,7 @@ def test_the_step_moves_the_code_as_the_mapper_does(inversion):
 def test_pinning_reads_and_pins():
     recipe = Recipe(steps=(Step(op="text", parameters={"text": "make her smile"}),))
     (step,) = steps.pin(recipe, {}).steps
-    assert step.parameters["wants"] == {"smiling": 1.0} and step.direction_sha256 == mapper.load().sha256
+    assert step.parameters["wants"] == {"smiling": 1.0} and step.direction_sha256 == edits.sha256()
     other = step.model_copy(update={"direction_sha256": "0" * 64})
     with pytest.raises(UsageError, match="another version of 'text'"):
         steps.pin(Recipe(steps=(other,)), {})
@@ -81,11 +81,52 @@ def test_a_pinned_recipe_needs_no_sentence_encoder(monkeypatch, tmp_path):
         ({"text": "x", "wants": {"smiling": 1e9}}, "amounts are 1 or so"),
         ({"text": "x", "wants": {}, "age": 999}, "cannot look 999"),
         ({"text": "x", "wants": {"smiling": float("nan")}}, "finite number"),
+        ({"text": "x", "wants": {"smiling": "9"}}, "amounts are 1 or so"),
+        ({"text": "x", "wants": []}, "a list of names"),
+        ({"text": "x", "wants": {}, "age": "999"}, "cannot look 999"),
     ],
 )
 def test_strangers_recipes_are_checked(parameters, said):
     with pytest.raises(UsageError, match=said):
         steps.pin(Recipe(steps=(Step(op="text", parameters=parameters),)), {})
+
+
+def test_numbers_as_strings_are_numbers_after_pinning():
+    (step,) = steps.pin(Recipe(steps=(Step(op="text", parameters={"text": "x", "wants": {"smiling": "1"}}),)), {}).steps
+    assert step.parameters["wants"] == {"smiling": 1.0} and edits.phrase(step) == "smiling"
+
+
+def test_what_cannot_be_written_is_not_kept():
+    step = edits.step_of("make her smile \udcff\x1b[2J " + "and so on " * 500)
+    (pinned,) = steps.pin(Recipe(steps=(step,)), {}).steps
+    assert Recipe.from_json(Recipe(steps=(pinned,)).to_json()).steps == (pinned,)
+    assert len(pinned.parameters["text"]) <= 600 and "\x1b" not in pinned.parameters["text"]
+
+
+def test_another_meaning_of_a_pole_is_another_version(monkeypatch):
+    from dataclasses import replace
+
+    from editing.text import poles
+
+    (step,) = steps.pin(Recipe(steps=(edits.step_of("make her smile"),)), {}).steps
+    changed = dict(poles.load())
+    changed["smiling"] = replace(changed["smiling"], wants={"smile": 0.2})
+    monkeypatch.setattr(poles, "load", lambda: changed)
+    with pytest.raises(UsageError, match="another version"):
+        steps.pin(Recipe(steps=(step,)), {})
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "wants"),
+    [("an old man", "a young man", {"younger"}), ("a blond woman", "a woman with black hair", {"black_hair"})],
+)
+def test_what_is_said_anew_needs_no_opposite(before, after, wants):
+    assert set(edits.between(before, after).wants) == wants
+
+
+def test_no_difference_is_said():
+    with pytest.raises(UsageError, match="no difference"):
+        edits.step_of("a smiling man", before="a smiling man")
 
 
 def test_a_region_at_the_end_of_a_sentence():

@@ -26,6 +26,31 @@ def test_common_requests(text, wants):
     assert korean.read(text) == (wants, ())
 
 
+@pytest.mark.parametrize(
+    ("text", "wants"),
+    [
+        ("나이 들어 보이게 해줘", {"older"}),
+        ("립스틱 지워줘", {"no_lipstick"}),
+        ("웃게 하고 입 벌리지 마", {"smiling"}),
+        ("덜 웃게", {"serious"}),
+        ("안경을 안 쓴 얼굴", {"no_glasses"}),
+        ("남자를 웃게 해줘", {"smiling"}),
+        ("할머니를 젊게 해줘", {"younger"}),
+        ("검은 머리를 금발로", {"blond"}),
+        ("너무 어려 보여요 더 성숙하게", {"older"}),
+        ("컬러 사진으로", set()),
+        ("그동안 고마웠어", set()),
+        ("속눈썹을 진하게", {"eyeliner"}),
+    ],
+)
+def test_particles_negations_and_who_it_is(text, wants):
+    assert set(korean.read(text)[0]) == wants
+
+
+def test_amounts_belong_to_their_clause():
+    assert korean.read("조금 웃게, 안경 좀 씌워줘")[0] == {"smiling": 0.5, "glasses": 1.0}
+
+
 def test_years_are_counted():
     ten, twenty = (korean.read(f"{n}살 젊게 해줘")[0]["younger"] for n in (10, 20))
     assert twenty == pytest.approx(2 * ten, abs=0.02)
@@ -38,4 +63,4 @@ def test_what_is_not_known_is_said():
 
 
 def test_other_scripts_are_not_korean():
-    assert not korean.written("make her smile") and not korean.written("笑って") and korean.written("웃어 please")
+    assert not korean.written("make her smile") and not korean.written("笑って") and korean.written("웃게 해줘 ok")

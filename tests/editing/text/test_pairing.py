@@ -87,5 +87,5 @@ def test_sentences_are_embedded_once(tmp_path, monkeypatch):
     again = pairing.kept(tmp_path / "a.npz", scores(3, smile=2.0), 2, seed=0)
     assert len(calls) == 1 and list(first.texts) == list(again.texts)
     np.testing.assert_array_equal(first.mentions, again.mentions)
-    with pytest.raises(UsageError, match="other faces"):
+    with pytest.raises(UsageError, match="other faces'"):
         pairing.kept(tmp_path / "a.npz", scores(3, smile=1.9), 2, seed=0)

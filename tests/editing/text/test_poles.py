@@ -27,7 +27,10 @@ def test_opposites_are_mutual_and_pull_apart():
     for pole in ALL:
         if pole.opposite:
             other = poles.load()[pole.opposite]
-            assert other.opposite == pole.name
+            assert other.opposite == pole.name or pole.name in (
+                "elderly",
+                "childlike",
+            )  # less of these is not the other
             shared = set(pole.wants) & set(other.wants)
             assert shared and all(pole.wants[judge] * other.wants[judge] < 0 for judge in shared)
 

@@ -3,12 +3,13 @@
 M makes w of the noise and the sentence's token.  From a learned constant of 4x4 on, every level doubles the size: a
 few adaptive convolutions, attention to itself and to the words at low resolutions, and a picture of that size.
 
-No code of the paper is public.  What it gives is used (64 pixels, z of 128, four layers of M and of T, residual gains,
-the kind of every part); `PAPER` holds the rest: w of 1024; 1600 channels at most, 32768 / resolution otherwise;
-1, 1, 2, 4, 8 kernels and 3, 3, 3, 2, 2 blocks from 4 to 64 pixels; attention at 8, 16 and 32, two, two and one times,
-as a later public text-to-image GAN that builds on it documents.  Assumed: a block is one convolution, those after a
-level's first are residual with a gain of 0.4; sizes double bilinearly before the first; a level's picture adds to the
-doubled one below (StyleGAN2's skips); no noise maps.  tests/editing/translation/test_gigagan.py compares the counts.
+No code of the paper is public.  What it gives is used (64 pixels, z of 128, four layers of M and of T, the kind of
+every part); `PAPER` holds the rest.  As a later public text-to-image GAN that builds on it documents: w of 1024, 1600
+channels at most, 1, 1, 2, 4, 8 kernels and 3, 3, 3, 2, 2 blocks from 4 to 64 pixels, attention at 8, 16 and 32 pixels
+two, two and one times.  Assumed: 32768 / resolution channels where that is less (the published number of weights is met
+so); a block is one convolution, those after a level's first are residual with a gain of 0.4; sizes double bilinearly
+before the first; a level's picture adds to the doubled one below (StyleGAN2's skips); no noise maps.  What comes out:
+646.7 million weights where 652.5 are published (tests/editing/translation/test_gigagan.py).
 """
 
 from __future__ import annotations
