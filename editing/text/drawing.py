@@ -10,6 +10,7 @@ Nobody who is drawn exists.  The pictures carry the mark of generated content li
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -31,6 +32,7 @@ from stylegan2.generator import Generator
 
 HEADS = ("giga", "gan-cls")
 LONGEST = 40  # characters of a sentence in a file's name
+STANDARD = ("", "", 1.0, "giga", "None")  # of what else names a file
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def check(order: Order) -> None:
         raise UsageError("--embeddings is for --network.")
     if order.to and order.count < 2:
         raise UsageError("--to takes two steps or more: --n 8.")
-    names = [stem(text) for text in order.sentences]
+    names = [stem(text, order) for text in order.sentences]
     if len(set(names)) < len(names):
         raise UsageError("Two sentences would be written under one name: draw them one after the other.")
 
@@ -85,8 +87,10 @@ def run(order: Order) -> Iterator[Path]:
     for text in order.sentences:
         for number in range(order.count):
             seed = order.seed if order.to else order.seed + number
-            mark = f"step{number + 1}" if order.to else f"seed{seed}"
-            yield write(generator, drawn(generator, order, text, number, seed), order.out / f"{stem(text)}.{mark}.png")
+            mark = f"seed{seed}.step{number + 1}" if order.to else f"seed{seed}"
+            yield write(
+                generator, drawn(generator, order, text, number, seed), order.out / f"{stem(text, order)}.{mark}.png"
+            )
 
 
 def drawn(generator: Generator, order: Order, text: str, number: int, seed: int) -> Inversion:
@@ -129,11 +133,16 @@ def published(order: Order) -> Iterator[Path]:
     make_folder(order.out)
     for i, picture in enumerate(pictures):
         text, seed = order.sentences[i // order.count], seeds[i % order.count]
-        file = order.out / f"{stem(text)}.seed{seed}.png"
+        file = order.out / f"{stem(text, order)}.seed{seed}.png"
         provenance.save(photos.from_rgb(picture), file, Recipe(), sidecar=False)
         yield file
 
 
-def stem(text: str) -> str:
-    """'An old man, smiling!' -> 'an_old_man_smiling'"""
-    return re.sub(r"\W+", "_", text.lower()).strip("_")[:LONGEST].strip("_") or "face"
+def stem(text: str, order: Order | None = None) -> str:
+    """'An old man, smiling!' -> 'an_old_man_smiling', with a few digits where that is not all that was asked for."""
+    words = re.sub(r"\W+", "_", text.lower()).strip("_")
+    found = words[:LONGEST].strip("_") or "face"
+    more = (order.fine, order.to, order.psi, order.head, str(order.network)) if order else STANDARD
+    if words == found and more == STANDARD:
+        return found
+    return f"{found}.{hashlib.sha256(json.dumps([text, *more]).encode()).hexdigest()[:6]}"

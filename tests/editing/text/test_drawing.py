@@ -96,4 +96,12 @@ def test_bad_orders_are_one_line_and_write_nothing(command, tmp_path, args, said
 @pytest.mark.parametrize("sentence", ["x" * 30_000, "a man; rm -rf /", "../../etc/passwd", "여자", "a\x00b"])
 def test_any_sentence_has_a_harmless_file_name(sentence):
     name = drawing.stem(sentence)
-    assert 0 < len(name) <= drawing.LONGEST and not set(name) & set("/\\.\x00 ;")
+    assert 0 < len(name) <= drawing.LONGEST + 7 and not set(name) & set("/\\\x00 ;") and not name.startswith(".")
+
+
+def test_other_orders_have_other_names():
+    text, long = "an old man", "a very old man with a long gray beard and " * 2
+    orders = [drawing.Order((text,)), drawing.Order((text,), psi=0.5), drawing.Order((text,), fine="red hair"),
+              drawing.Order((text,), head="gan-cls")]  # fmt: skip
+    assert len({drawing.stem(text, order) for order in orders}) == 4
+    assert drawing.stem(long + "x") != drawing.stem(long + "y")
