@@ -1,9 +1,10 @@
 """Faces from sentences: does the sentence hold, do faces stay various, and is the way between two sentences straight?
 
     python -m editing.directions.sampling held/ --count 600 --first-seed 2000000
-    python -m bench.generation held/ --families gancls/*.safetensors --out figures.json
+    python -m bench.generation held/ --families gancls/*.safetensors --base 0 1 2 --out figures.json
     python -m bench.generation held/ --families gancls/int-cls-0.safetensors --out ways.json --what interpolation
     python -m bench.generation --table figures.json
+    python -m bench.generation held/ --captions held.npz --what bridge
 
 Sentences are captions of held-back faces; every family is asked the same ones, with the same noise, and beside them the
 unconditional generator is judged by the same sentences (the base rate).  R-precision: how often the bridge has a
@@ -12,30 +13,32 @@ real faces reach).  Accuracy: the share of claims (poles, man or woman, grown up
 the 1024-pixel render; whole sentences: of which every claim does.  Diversity: mean pairwise perceptual distance of the
 faces of one sentence, by that of unconditional faces.  Interpolation: eight steps between two sentences that differ in
 one named pole, same noise; a pair is monotone if the judge ends farther than its noise in the direction that was asked
-for, and on the way never goes back by more than its noise.  Noise: what the judge says of a render that was saved as a
-JPEG of half the size, twice the root of the mean squared difference.  Intervals: bootstrap over sentences, 95%.
+for, and on the way never goes back by more than its noise.  Noise: as `editing.judges.errors` has it, what a mirror, a
+move by 2% and a small JPEG change, twice the root of the mean squared difference.  Intervals: bootstrap over sentences,
+95%.
+Bridge: retrieval among a hundred held-back faces with a caption each, by codes, by the shipped encoder's codes of their
+pictures, and by the judges themselves, who tell what fits from what does not and no more.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
 from editing.directions import sampling
-from editing.judges import population
+from editing.judges import errors, population
 from editing.judges.judge import NAMES, judge
 from editing.text import bridge as bridges
 from editing.text import generators, pairing
 from editing.text.bridge import LatentBridge
+from editing.text.bridging import retrieval
 from editing.text.generators import Family
 from editing.text.pairing import Claims
 from encoders import sentence
@@ -47,7 +50,7 @@ from stylegan2.generator import Generator
 
 SIDE = 256  # of pictures whose perceptual distance is taken
 FIRST_SEED = 8_000_000  # of noise that no training drew
-JUDGED, SCORED, SPREAD = 32, 400, 64  # faces that judges see, codes that the bridge reads, faces of one sentence
+JUDGED, SCORED, SPREAD = 100, 400, 64  # faces that judges see, codes that the bridge reads, faces of one sentence
 STEPS = 8
 VARIOUS = "a woman with brown hair"  # the sentence of the many faces
 WAYS = (  # judge that goes up, from, to
@@ -148,16 +151,18 @@ def spread(generator: Generator, ws: Tensor) -> float:
 # -------------------------------------------------------------------------------- interpolation
 
 
-def noise(generator: Generator, count: int = 12) -> np.ndarray:
-    """Of every judge (J,): twice the standard deviation of what half the size and a JPEG change."""
-    changes = []
+def noise(generator: Generator, count: int = 6) -> np.ndarray:
+    """Of every judge (J,): twice the root mean squared difference of generated faces from themselves mirrored, moved by
+    2% and as a small JPEG."""
+    found = []
     for seed in range(count):
         picture = rendered(generator, engine.broadcast(generator, engine.latents(generator, [FIRST_SEED + seed], 0.8)))
-        stored = io.BytesIO()
-        Image.fromarray(picture).resize((512, 512), Image.Resampling.BOX).save(stored, "JPEG", quality=85)
-        again = Image.open(stored).resize((1024, 1024), Image.Resampling.BICUBIC)
-        changes.append(row(np.asarray(again)) - row(picture))
-    return 2 * np.sqrt(np.nanmean(np.square(changes), 0))
+        first = judge(picture)
+        for name, copy in errors.copies(picture):
+            again = judge(copy)
+            if first and again:
+                found.append(errors.difference(first, again, name == "mirrored"))
+    return 2 * np.sqrt(np.nanmean(np.square(found), 0)) * population.arrays()[2]
 
 
 def monotone(values: np.ndarray, noise: float) -> bool:
@@ -184,6 +189,30 @@ def interpolation(generator: Generator, between: Callable[[str, str, int], Tenso
             })  # fmt: skip
             print(json.dumps(found[-1]), flush=True)
     return found
+
+
+# --------------------------------------------------------------------------------------- bridge
+
+
+@torch.no_grad()
+def connections(bridge: LatentBridge, faces: dict, claims: Claims) -> str:
+    """Retrieval by codes, pictures and judges, as a table."""
+    w = torch.from_numpy(faces["w"]).float()[:, None].expand(-1, 16, -1)
+    pictures = [bridge.image(engine.to_float(some)) for some in np.array_split(faces["picture"], len(w) // 20)]
+    texts = bridge.embedded(torch.from_numpy(np.asarray(claims.embedding)).float())
+    wrong = (pairing.misfits(faces["scores"]) > 0) @ claims.mentions.T.astype(np.float32) > 0  # (N, M)
+    fits = torch.from_numpy(~wrong).float()
+    ties = torch.rand(fits.shape, generator=torch.Generator().manual_seed(0))
+    rows = {
+        "codes": retrieval(bridge.latent(w), claims, texts),
+        "pictures": retrieval(torch.cat(pictures), claims, texts),
+        "judges": retrieval(fits + 0.01 * ties, claims, torch.eye(len(texts))),
+    }
+    names = list(rows["codes"])
+    lines = [f"| | {' | '.join(names)} |", "|" + "---|" * (len(names) + 1)]
+    return "\n".join(
+        lines + [f"| {row} | " + " | ".join(f"{v:.1%}" for v in r.values()) + " |" for row, r in rows.items()]
+    )
 
 
 # ----------------------------------------------------------------------------------------- runs
@@ -278,10 +307,11 @@ def main() -> None:
     parser.add_argument("held", type=Path, nargs="?")
     parser.add_argument("--families", type=Path, nargs="*", default=())
     parser.add_argument("--captions", type=Path, help="sentences of the held-back faces, kept here")
+    parser.add_argument("--base", type=int, nargs="*", default=(), help="seeds that unconditional faces answer for")
     parser.add_argument("--bridge", type=Path, help="another bridge than the one that ships")
-    parser.add_argument("--what", choices=["accuracy", "interpolation"], default="accuracy")
+    parser.add_argument("--what", choices=["accuracy", "interpolation", "bridge"], default="accuracy")
     parser.add_argument("--out", type=Path, help="JSON; goes on where it was stopped")
-    parser.add_argument("--table", type=Path, help="only print the table of such a file")
+    parser.add_argument("--table", type=Path, nargs="+", help="only print the table of such files")
     parser.add_argument("--faces", type=int, default=JUDGED)
     parser.add_argument("--codes", type=int, default=SCORED)
     parser.add_argument("--spread", type=int, default=SPREAD, help="of the families of seed 0")
@@ -289,7 +319,12 @@ def main() -> None:
     options = parser.parse_args()
     tune_allocator()
     if options.table:
-        print(table(json.loads(options.table.read_text())))
+        print(table({name: row for path in options.table for name, row in json.loads(path.read_text()).items()}))
+        return
+    if options.what == "bridge":
+        faces = sampling.load(options.held)
+        claims = pairing.kept(options.captions, faces["scores"], 4, seed=2, swaps=0.0)
+        print(connections(bridges.read(options.bridge) if options.bridge else bridges.load(), faces, claims))
         return
     generator = checkpoints.load(zoo.path("mobilestylegan-ffhq-1024"))
     if options.what == "interpolation":
@@ -302,8 +337,7 @@ def main() -> None:
     faces = sampling.load(options.held)
     claims = pairing.kept(options.captions or options.out.with_suffix(".npz"), faces["scores"], 4, seed=2, swaps=0.0)
     makers = {path.stem: asking(generators.read(path), claims) for path in options.families}
-    numbers = sorted({int(name.rsplit("-", 1)[1]) for name in makers})
-    makers = {f"unconditional-{number}": None for number in numbers} | makers
+    makers |= {f"unconditional-{number}": None for number in options.base}
     found = json.loads(options.out.read_text()) if options.out.exists() else {}
     for name, make in makers.items():
         if name not in found:

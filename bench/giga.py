@@ -197,6 +197,7 @@ def main() -> None:
     parser.add_argument("place", type=Path, nargs="?", help="accuracy: held-back faces; sheet: the picture's file")
     parser.add_argument("--head", type=Path, default=giga.FILE)
     parser.add_argument("--out", type=Path, help="JSON; goes on where it was stopped")
+    parser.add_argument("--captions", type=Path, help="sentences of the held-back faces, kept here")
     parser.add_argument("--seeds", type=int, default=2, help="of every pair of sentences")
     parser.add_argument("--numbers", type=int, nargs="*", default=(0, 1, 2), help="sets of sentences")
     parser.add_argument("--faces", type=int, default=generation.JUDGED)
@@ -219,7 +220,7 @@ def main() -> None:
         draw = partial(head.draw, generator, psi=options.psi, adapter=not options.without_adapter)
         kind = "giga" + " without adapter" * options.without_adapter + f" psi {options.psi:g}" * (options.psi != 1)
         found = json.loads(options.out.read_text()) if options.out.exists() else {}
-        captions = options.out.with_suffix(".npz")
+        captions = options.captions or options.out.with_suffix(".npz")
         claims = pairing.kept(captions, sampling.load(options.place)["scores"], 4, seed=2, swaps=0.0)
         for number in options.numbers:
             if f"{kind}-{number}" not in found:

@@ -107,7 +107,7 @@ def row_of(row: dict, found, before: np.ndarray, after: np.ndarray, distance: np
     beside = mapper.along(list(found.wants)) | {*row["wants"], *found.judged}
     others = [NAMES.index(name) for name in NAMES if name not in beside]
     return {
-        "text": row["text"], "kind": row.get("kind", ""), "right": np.array(right), "moved": float(np.nanmean(moved)),
+        "text": row["text"], "kind": row.get("kind", ""), "right": np.array(right), "moved": float(np.nanmean(moved)) if np.isfinite(moved).any() else 0.0,
         "others": float(np.nanmean(np.abs(change[:, others]))),
         "same": None if set(LOOSE) & set(row["wants"]) else np.nan_to_num(distance, nan=9.0) < SAME_PERSON,
     }  # fmt: skip
@@ -143,7 +143,7 @@ def table(options) -> None:
         found = [row_of(every[i], r, before, after[:, i], distance[:, i]) for r, i in zip(read, numbers, strict=True)]
         found = [f for f in found if np.isfinite(f["right"]).any()]
         shares = [float(np.nanmean(f["right"])) for f in found]
-        ratios = np.array([f["others"] / f["moved"] for f in found])
+        ratios = np.array([f["others"] / f["moved"] for f in found if f["moved"]])  # 0: it was not understood
         same = [float(f["same"].mean()) for f in found if f["same"] is not None]
         beside = np.mean([f["others"] for f in found]) / np.mean([f["moved"] for f in found])
         seconds = np.concatenate([shard["seconds"] for shard in shards])

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from editing.text import edits, poles, reading
+from editing.text import edits, poles
 from editing.types import Step, finite
 from encoders import sentence
 from stylegan2 import zoo
@@ -30,11 +30,6 @@ def lacking() -> str:
     except WeightsMissing:
         return "wplus zoo fetch"
     return ""
-
-
-def tidy(text: str) -> str:
-    """A sentence as it is kept: on one line, and no longer than what is read of it."""
-    return " ".join(text.split())[: reading.LONGEST].strip()
 
 
 def shown(text: str) -> str:
@@ -68,12 +63,12 @@ def aims(step: Step) -> list[str]:
 def linked(step: Step) -> tuple[str, str]:
     """A step of text as its sentence and what it was taken for, 'younger:0.8,red_hair:1'."""
     meant = ",".join(f"{name}:{amount:g}" for name, amount in understood(step))
-    return tidy(str(step.parameters.get("text", ""))) or "-", meant
+    return edits.plain(str(step.parameters.get("text", ""))) or "-", meant
 
 
 def from_link(text: str, meant: str, strength: float, region: str | None) -> Step:
     """What `linked` took apart; without `meant` the sentence will be read.  UsageError for numbers that are none."""
-    parameters: dict = {"text": tidy(text), "strength": strength}
+    parameters: dict = {"text": edits.plain(text), "strength": strength}
     if meant:
         parts = [part.rpartition(":") for part in meant.split(",")[:64]]
         amounts = {name: finite(value, name) for name, _, value in parts}

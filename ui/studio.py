@@ -31,7 +31,7 @@ from editing.types import Edit, Inversion, Recipe, Step, generator_sha256, is_he
 from stylegan2 import engine as seeds
 from stylegan2.errors import Cancelled, NoFaceFound, UsageError, WeightsMissing
 from ui import look as looks
-from ui import placing, saying
+from ui import placing
 from ui.engine import Engine, Job
 from ui.history import History
 
@@ -282,7 +282,7 @@ class Studio:
 
         UsageError where it asks for nothing known or there is no such region, WeightsMissing without the encoder.
         """
-        face, text = self._current().face, saying.tidy(text)
+        face = self._current().face
         if region is not None:
             regions.check(region, self.masks)
 
