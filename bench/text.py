@@ -107,7 +107,8 @@ def row_of(row: dict, found, before: np.ndarray, after: np.ndarray, distance: np
     beside = mapper.along(list(found.wants)) | {*row["wants"], *found.judged}
     others = [NAMES.index(name) for name in NAMES if name not in beside]
     return {
-        "text": row["text"], "kind": row.get("kind", ""), "right": np.array(right), "moved": float(np.nanmean(moved)) if np.isfinite(moved).any() else 0.0,
+        "text": row["text"], "kind": row.get("kind", ""), "right": np.array(right),
+        "moved": float(np.nanmean(moved)) if np.isfinite(moved).any() else 0.0,
         "others": float(np.nanmean(np.abs(change[:, others]))),
         "same": None if set(LOOSE) & set(row["wants"]) else np.nan_to_num(distance, nan=9.0) < SAME_PERSON,
     }  # fmt: skip

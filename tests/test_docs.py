@@ -90,7 +90,8 @@ def called(line: str) -> tuple[str, ...]:
             *words[2:],
         ]
     has_subcommand = (
-        words[2] in ("stylegan2.zoo", "stylegan2.ops", "editing.directions", "editing.translate") and len(words) > 3
+        words[2] in ("stylegan2.zoo", "stylegan2.ops", "editing.directions", "editing.translate", "editing.text")
+        and len(words) > 3
     )
     return tuple(words[2 : 4 if has_subcommand else 3])
 
@@ -277,12 +278,22 @@ def test_every_record_of_the_zoo_has_a_card_with_its_hashes(name):
         assert f"\n## {section}\n" in text
 
 
-SHIPPED = sorted([*ROOT.glob("*/data/*.safetensors"), *ROOT.glob("editing/judges/parsing/*.safetensors")])
+SHIPPED = sorted(
+    [
+        path
+        for place in ("*/data", "editing/judges/parsing", "editing/text/data")
+        for path in ROOT.glob(f"{place}/*.safetensors")
+    ]
+)
+CARDS = {
+    "parsing/reader": "parser", "data/reader": "text-edits", "data/mapper": "text-edits", "data/gancls": "gan-cls",
+    "data/giga": "giga-head",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_weights_have_a_card_with_their_size_and_hash(path):
-    content, card = path.read_bytes(), card_of({"reader": "parser"}.get(path.stem, path.stem))
+    content, card = path.read_bytes(), card_of(CARDS.get(f"{path.parent.name}/{path.stem}", path.stem))
     assert hashlib.sha256(content).hexdigest() in card and f"{len(content):,}" in card
     assert path.relative_to(ROOT).as_posix() in card
 

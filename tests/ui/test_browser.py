@@ -359,7 +359,7 @@ def test_what_is_typed_is_done_weighed_and_taken_out(visit, weights):
     assert page.evaluate("document.documentElement.scrollWidth") <= 1440
     page.get_by_role("button", name=re.compile("Take out: make her smile")).press("Enter")
     page.wait_for_function("() => deep('.sayings ul').children.length === 1")
-    page.get_by_role("button", name=re.compile("Take out")).click()
+    page.get_by_role("button", name=re.compile("Take out")).press("Enter")
     page.wait_for_function(f"() => ({NEAR})() < 1 && document.activeElement.matches('.st-key-sentence input')")
 
 

@@ -26,6 +26,9 @@ export default function ({ data, parentElement, setTriggerValue }) {
     if (row !== state.dragged && !(row in state.outbox.waiting)) state.rows[row].show(value);
   }
   state.outbox.answered(data.seen);
+  return () => {
+    if (state.gone !== null) box()?.focus(); // the last row is gone, and all this with it
+  };
 }
 
 function setUp(root) {
@@ -76,8 +79,8 @@ function build(row, data, state) {
     put(Number(input.value));
   };
   input.ondblclick = () => put(1); // as much as was asked for
-  gone.onclick = () => {
-    state.gone = row.row;
+  gone.onclick = (event) => {
+    state.gone = event.detail ? null : row.row; // by a key: the focus goes on from there
     state.outbox.put(row.row, { text: row.text, value: null, stroke: begin() });
   };
   line.append(sentence, gone, chips, input, value);

@@ -133,3 +133,14 @@ def test_wrong_files_are_one_sentence(tmp_path):
         save_file(broken, path, metadata=facts)
         with pytest.raises(CheckpointError, match="gate"):
             giga.read(path)
+
+
+def test_what_ships_draws_what_sentences_say(mobile, weights):
+    weights("all-minilm-l6-v2")
+    from editing.text import bridge
+
+    texts = ["a smiling woman", "an elderly man with glasses", "a little girl", "a dark-skinned man with short hair",
+             "a woman with blond hair, looking to the left"]  # fmt: skip
+    ws = torch.cat([giga.load().ws(mobile, text, seed) for text in texts for seed in (1, 2)])
+    found = bridge.load().score(ws, texts).argmax(1)
+    assert (found == torch.arange(len(texts)).repeat_interleave(2)).float().mean() >= 0.8
