@@ -50,13 +50,14 @@ def toy():
     torch.manual_seed(0)
     whitening = Whitening.of(torch.randn(200, 96), 64)
     vectors = torch.zeros(4, 16, 96)
-    response = Response(whitening, vectors, torch.ones(4, 2), J)
+    limits = torch.tensor([[-1.0, 1.0]] * 4)
+    response = Response(whitening, vectors, limits, J)
     for parameter in response.parameters():
         torch.nn.init.zeros_(parameter)
     judges = [NAMES.index(name) for name in ("smile", "yaw", "hair_red", "hair_light")]
     with torch.no_grad():
         response.beside.weight[judges, range(4)] = 1.0
-    return response.eval().requires_grad_(False), whitening, Actions(["a", "b", "c", "d"], vectors, torch.ones(4, 2))
+    return response.eval().requires_grad_(False), whitening, Actions(["a", "b", "c", "d"], vectors, limits)
 
 
 def test_a_price_is_for_missing_for_others_and_for_the_person():
