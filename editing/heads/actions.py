@@ -54,7 +54,7 @@ class Actions:
 def make(samples: Mapping[str, np.ndarray], judges: Sequence[str], more: bool = False) -> Actions:
     """samples: `sampling.load`; judges: names of its columns of scores.  more: with those that only sentences ask for,
     after the others."""
-    parts = [(EDITS, partial_regressions(samples, judges, FITTED, HELD))]
+    parts = [(EDITS, partial_regressions(samples, judges))]
     if more:
         parts.append((MORE_EDITS, partial_regressions(samples, judges, MORE_FITTED, (*FITTED, *HELD))))
     names, vectors, limits = [], [], []
@@ -88,7 +88,10 @@ def _regressions(fitted: Mapping[str, np.ndarray]) -> Named:
 
 
 def partial_regressions(
-    samples: Mapping[str, np.ndarray], judges: Sequence[str], fitted: Sequence[str], held: Sequence[str]
+    samples: Mapping[str, np.ndarray],
+    judges: Sequence[str],
+    fitted: Sequence[str] = FITTED,
+    held: Sequence[str] = HELD,
 ) -> dict[str, np.ndarray]:
     """Judge of `fitted` -> what w changes by, (w_dim,), for a standard deviation of it, all others held."""
     columns = [judges.index(name) for name in (*fitted, *held)]

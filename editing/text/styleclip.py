@@ -42,7 +42,7 @@ def optimised(
     whitening = _whitening(whitening, ws)
     wanted, start = described(bridge, sentence).detach(), ws.detach()
     u = torch.zeros(len(ws), 3, len(whitening.basis), device=ws.device, requires_grad=True)
-    optimiser = torch.optim.Adam([u], lr=rate)
+    optimiser = torch.optim.Adam([u], lr=rate, eps=1e-5)  # what only rounding asks for is not answered
     for step in range(steps):
         changed = start + _offset(whitening, u, ws)
         loss = 1 - bridge.latent(changed) @ wanted + l2 * u.square().sum((1, 2))

@@ -319,11 +319,13 @@ def test_a_link_brings_sentences_and_nothing_is_read(page, nobody_reads):  # noq
     assert [one.op for one in steps] == ["latent", "text", "text"]
     assert steps[1] == step("red, please", {"red_hair": 1.0, "younger": 0.5}, 0.8, region="hair")
     assert steps[2].parameters == {"text": "be 30", "wants": {}, "age": 30.0, "strength": 1.0}
+    app.session_state["studio"].weigh(0, 0.4)
+    app.session_state["studio"].do(app.session_state["studio"].recipe.then(step()))
     app.session_state["settle"] = app.session_state["stamp"]
     app = sound(app.run())
-    assert app.query_params["edits"] in ("smile:1.5,say:0.8@hair,say:1", ["smile:1.5,say:0.8@hair,say:1"])
-    assert app.query_params["say"] == ["red, please", "be 30"]
-    assert app.query_params["meant"] == ["red_hair:1,younger:0.5", "age:30"]
+    assert app.query_params["edits"] == "smile:1.5,say:0.4@hair,say:1,say:1"
+    assert app.query_params["say"] == ["red, please", "be 30", "make her smile"]
+    assert app.query_params["meant"] == ["red_hair:1,younger:0.5", "age:30", "smiling:1"]
     app.button(key="forget").click()
     assert not {"edits", "say", "meant"} & set(sound(app.run()).query_params)
 

@@ -78,7 +78,7 @@ def test_who_somebody_is_has_a_price(bridge, ws, whitening):
 def test_one_code_does_not_depend_on_the_others(bridge, ws, whitening):
     together = styleclip.optimised(bridge, ws, "red", steps=10, whitening=whitening)
     alone = styleclip.optimised(bridge, ws[1:2], "red", steps=10, whitening=whitening)
-    torch.testing.assert_close(together[1:2], alone, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(together[1:2], alone, atol=1e-3, rtol=1e-3)
 
 
 def test_a_direction_is_where_the_sentence_points(bridge, ws, whitening):
