@@ -198,19 +198,19 @@ def place_steps(paint: Path | None, move: Sequence[str] | None, boxes: Path | No
 
 
 def text_steps(texts: Sequence[str], face: int, mask: str | None = None) -> list:
-    """Sentences -> steps, 'dye it red @hair' within a region; what of them was not understood is said on stderr."""
+    """Sentences -> steps, 'darker @hair' within a region; what of them was not understood is said on stderr."""
     if not texts:
         return []
-    from editing.text import edits, reading
+    from editing.text import edits
 
     steps = []
     for text in texts:
         sentence, region = edits.split_region(text)
         if region == "mask" and mask is None:
             raise UsageError(f"'{text}' needs the mask: give its picture with --mask.")
-        steps.append(edits.step_of(sentence, face=face, region=mask if region == "mask" else region))
-        for note in edits.notes(steps[-1], reading.load().read(sentence).ignored):
-            print(note, file=sys.stderr)
+        step, notes = edits.told(sentence, face=face, region=mask if region == "mask" else region)
+        steps.append(step)
+        print("\n".join(notes), file=sys.stderr)
     return steps
 
 

@@ -55,17 +55,18 @@ def edit(
     """Change a face as sentences say and put it back into its photo."""
     from editing import edit as editing
     from editing import regions
-    from editing.text import edits, reading
+    from editing.text import edits
 
     own = regions.read(mask) if mask else None
-    place = regions.named(own) if own is not None and region == "mask" else region
-    if region == "mask" and own is None:
-        raise UsageError("--region mask needs the mask: give its picture with --mask.")
     made = []
     for sentence in sentences:
-        made.append(edits.step_of(sentence, strength, face, place, before))
-        for note in edits.notes(made[-1], reading.load().read(sentence).ignored):
-            print(note, file=sys.stderr)
+        words, place = edits.split_region(sentence) if region is None else (sentence, region)
+        if place == "mask" and own is None:
+            raise UsageError("The region 'mask' needs the mask: give its picture with --mask.")
+        place = regions.named(own) if place == "mask" else place
+        step, notes = edits.told(words, strength, face, place, before)
+        made.append(step)
+        print("\n".join(notes), file=sys.stderr)
     plan = editing.make_plan(None, None, None, None, face, mask=regions.named(own) if mask else None, more=made)
     editing.carry_out(plan, img, inversion, out, own=own, crop=crop, generator=generator, device=device,
                       as_json=as_json, method=method, steps=steps, budget=budget, seed=seed, detector=detector,

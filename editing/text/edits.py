@@ -31,6 +31,13 @@ def step_of(text: str, strength: float = 1.0, face: int = 0, region: str | None 
 
     UsageError where it asks for nothing known.
     """
+    return told(text, strength, face, region, before)[0]
+
+
+def told(
+    text: str, strength: float = 1.0, face: int = 0, region: str | None = None, before: str = ""
+) -> tuple[Step, list[str]]:
+    """The same, and what a person should know of it, see `notes`; the sentence is read once."""
     text = plain(text)
     found = between(plain(before), text) if before else reading.load().read(text)
     if not (found.wants or found.age is not None):
@@ -38,11 +45,12 @@ def step_of(text: str, strength: float = 1.0, face: int = 0, region: str | None 
     parameters: dict[str, Any] = {"text": text, "wants": dict(found.wants), "strength": finite(strength, "the text")}
     if found.age is not None:
         parameters["age"] = found.age
-    return Step(op=OP, parameters=parameters, face=face, region=region)
+    step = Step(op=OP, parameters=parameters, face=face, region=region)
+    return step, notes(step, found.ignored)
 
 
 def split_region(text: str) -> tuple[str, str | None]:
-    """'dye it red @hair' -> 'dye it red', 'hair'"""
+    """'dye the hair red @hair' -> 'dye the hair red', 'hair'"""
     found = re.fullmatch(r"(.*\S)\s+@([\w~+|.-]+)\s*", text, re.DOTALL)
     return (found[1], found[2]) if found else (text, None)
 

@@ -1,6 +1,7 @@
 """`editing.text`, `--text` of edit and batch: files, notes, exit codes, one-line errors, and the same pixels."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 
 from editing import batch, edit, provenance
 from editing.text import __main__ as text
+from editing.text import edits, reading
 from editing.types import Inversion
 from stylegan2 import engine
 
@@ -46,6 +48,14 @@ def test_the_same_sentence_anywhere_gives_the_same_pixels(command, inversion, tm
     _, out, _ = command(edit.main, "--inversion", inversion, "--recipe", files["text"], "--out", tmp_path / "again")
     pixels = [np.asarray(Image.open(path)) for path in (*files.values(), out.split()[0])]
     assert all(np.array_equal(pixels[0], other) for other in pixels[1:])
+
+
+def test_a_region_may_stand_behind_the_sentence(command, inversion, tmp_path):
+    code, out, _ = command(text.main, "edit", "--inversion", inversion, "dye the hair red @hair", "--out", tmp_path)
+    (step,) = provenance.load_recipe(out.split()[0]).steps
+    assert code == 0 and step.region == "hair" and step.parameters["text"] == "dye the hair red"
+    code, _, err = command(text.main, "edit", "--inversion", inversion, "dye the hair red @mask", "--out", tmp_path)
+    assert code == 2 and "--mask" in err
 
 
 def test_half_of_a_sentence_is_done_and_the_rest_is_named(command, inversion, tmp_path):
@@ -90,3 +100,13 @@ def test_read_tells_and_changes_nothing(command):
 def test_a_batch_takes_sentences(command, tmp_path):
     code, _, err = command(batch.main, tmp_path / "nowhere", "--text", "add a hat", "--out", tmp_path / "out")
     assert code == 2 and "Nothing in this sentence" in err and not (tmp_path / "out").exists()
+
+
+def test_sentences_of_the_documents_are_understood():
+    root, said = Path(__file__).parents[3], []
+    for document in ("README.md", "README.ko.md", "docs/text.md"):
+        for line in (root / document).read_text(encoding="utf-8").splitlines():
+            if line.startswith("python -m editing.text edit") or (" --text " in line and line.startswith("python -m")):
+                said += re.findall(r'(?<!--from )"([^"]+)"', line)
+    wrong = [text for text in said if not reading.load().read(edits.split_region(text)[0]).wants]
+    assert len(said) >= 9 and not wrong
