@@ -25,7 +25,7 @@ from editing import session  # noqa: E402
 from editing.batching import crew, desk, planning  # noqa: E402
 from editing.batching.work import Setup, make_editor, warm  # noqa: E402
 from editing.batching.workers import Processes  # noqa: E402
-from editing.edit import parse_range  # noqa: E402
+from editing.plans import parse_range  # noqa: E402
 from editing.types import Recipe  # noqa: E402
 
 

@@ -95,13 +95,13 @@ def batch(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report on stdout.")] = False,
 ) -> None:
     """Edit every photo of a folder; exit code 1 if some failed."""
-    from editing import edit, regions
+    from editing import plans, regions
     from editing.batching import strengths as table
     from editing.heads import registry
 
     own = regions.read(mask) if mask else None
     named = regions.named(own) if mask else None
-    said = edit.text_steps(texts or (), face or 0, named)
+    said = plans.text_steps(texts or (), face or 0, named)
     plan = make_plan(sets, recipe, face, strengths is not None, named, disentangle, said)
     masks = {} if own is None else {regions.named(own): own}
     ranges = [part for (part,) in plan.sheets]
@@ -150,17 +150,17 @@ def summary(report: dict, out: Path) -> str:
 
 def make_plan(sets: Sequence[str] | None, recipe: Path | None, face: int | None, table: bool,
               mask: str | None = None, disentangle: bool = False, said: Sequence = ()):  # fmt: skip
-    """The options as an `editing.edit.Plan`, whose sheets are the ranges.  UsageError for every mistake in them."""
-    from editing import edit
+    """The options as an `editing.plans.Plan`, whose sheets are the ranges.  UsageError for every mistake in them."""
+    from editing import plans
     from editing.types import Recipe
 
     if not (sets or recipe or said):
         if not table:
             raise UsageError("Nothing to do: give --set name=strength, --text, --recipe or --strengths.")
-        return edit.Plan(Recipe(), (), face or 0, False)
+        return plans.Plan(Recipe(), (), face or 0, False)
     ranges = [text for text in sets or () if ":" in text.partition("=")[2].partition("@")[0]]
     plain = [text for text in sets or () if text not in ranges]
-    plan = edit.make_plan(plain, recipe, ranges, None, face, None, mask, disentangle, said)
+    plan = plans.make_plan(plain, recipe, ranges, None, face, None, mask, disentangle, said)
     names = [part.name for (part,) in plan.sheets]
     for name in names:
         if names.count(name) > 1 or any(text.partition("=")[0].strip() == name for text in plain):
@@ -170,7 +170,7 @@ def make_plan(sets: Sequence[str] | None, recipe: Path | None, face: int | None,
 
 def notes(plan, catalogue, rows: Mapping[str, Mapping[str, float]] | None, names: Sequence[str]) -> Iterator[str]:
     """What a person should know before it starts: strengths that nobody has measured, photos that are left out."""
-    from editing.edit import beyond_safe
+    from editing.plans import beyond_safe
     from editing.types import latent_step
 
     ends = [(part.name, value) for (part,) in plan.sheets for value in (min(part.values), max(part.values))]

@@ -17,6 +17,7 @@ import typer
 
 from editing import edit as editing
 from editing import invert as inverting
+from editing import plans, sheets
 from stylegan2 import console
 from stylegan2.allocator import tune_allocator
 from stylegan2.errors import InversionError, UsageError
@@ -44,8 +45,8 @@ def mix(
     """Mix two inversions into one face.  Mix real people only if both have agreed."""
     if (amounts is None) == (style is None):
         raise UsageError("Give --between with amounts from 0 to 1, or --style with a row; one of the two.")
-    film = out.suffix.lower() == editing.VIDEO
-    values = () if amounts is None else parse_amounts(amounts, editing.MAX_FRAMES if film else editing.MAX_CELLS)
+    film = out.suffix.lower() == sheets.VIDEO
+    values = () if amounts is None else parse_amounts(amounts, plans.MAX_FRAMES if film else plans.MAX_CELLS)
     check_places(out, save, len(values), (first, second))
     tune_allocator()
     from editing import session
@@ -58,12 +59,12 @@ def mix(
     print(json.dumps({"files": [str(path) for path in paths]}, indent=1) if as_json else "\n".join(map(str, paths)))
 
 
-def parse_amounts(text: str, most: int = editing.MAX_CELLS) -> tuple[float, ...]:
+def parse_amounts(text: str, most: int = plans.MAX_CELLS) -> tuple[float, ...]:
     """'0:1:0.25' -> 0, 0.25, 0.5, 0.75, 1; '0.3' -> 0.3.  UsageError unless all are from 0 to 1."""
     from editing.types import finite
 
     if text.count(":") in (1, 2):
-        values = editing.parse_range(f"--between={text}", most).values
+        values = plans.parse_range(f"--between={text}", most).values
     else:
         values = (finite(text, "--between"),)
     if not all(0 <= value <= 1 for value in values):
@@ -75,7 +76,7 @@ def check_places(out: Path, save: Path | None, amounts: int, inputs: Sequence[Pa
     """UsageError, before anything slow starts, for places that cannot be written or hold one of the inputs."""
     from editing.faces.saving import FORMATS
 
-    if out.suffix.lower() == editing.VIDEO:
+    if out.suffix.lower() == sheets.VIDEO:
         from editing import video
 
         video.available()
@@ -105,7 +106,7 @@ def write(editor, pair, values: Sequence[float], style: int | None, out: Path, s
     with ExitStack() as stack:
         pictures = stack.enter_context(staged(out.parent))  # a folder that cannot be written is refused first
         inversions = stack.enter_context(staged(save.parent)) if save else None
-        film = out.suffix.lower() == editing.VIDEO
+        film = out.suffix.lower() == sheets.VIDEO
 
         def mixed(value: float | None):
             if value is None:
@@ -121,7 +122,7 @@ def write(editor, pair, values: Sequence[float], style: int | None, out: Path, s
             step = Step(op=made.method, parameters=asked | {"other_photo_sha256": second.photo_sha256})
             recipe = Recipe(steps=(step,)).about(made)
             if film:
-                frames = (editing.resized(drawn(value), 2 * cell) for value in values)
+                frames = (sheets.resized(drawn(value), 2 * cell) for value in values)
                 video.save(video.counted(frames, len(values)), pictures / out.name, recipe)
             else:
                 crops = [drawn(value) for value in values or (None,)]
@@ -142,7 +143,7 @@ def strip(drawn, amounts: Sequence[float], cell: int):
     from PIL import Image
 
     small = (Image.fromarray(picture).resize((cell, cell), Image.Resampling.BOX) for picture in drawn)
-    cells = [editing.labelled(picture, f"{amount:g}") for picture, amount in zip(small, amounts, strict=True)]
+    cells = [sheets.labelled(picture, f"{amount:g}") for picture, amount in zip(small, amounts, strict=True)]
     return inverting.beside(*cells)
 
 

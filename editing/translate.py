@@ -83,8 +83,8 @@ def fit(
     images: Annotated[
         int, typer.Option(min=0, help="To see in all; the rate falls over the second half. 0: the system's own number.")
     ] = 0,
-    batch: Annotated[int, typer.Option(min=0, help="Pictures a step; 0: the paper's.")] = 0,
-    rate: Annotated[float, typer.Option(min=0, help="Adam's; 0: the paper's.")] = 0.0,
+    batch: Annotated[int, typer.Option(min=0, help="Pictures a step; 0: the system's own.")] = 0,
+    rate: Annotated[float, typer.Option(min=0, help="Of learning; 0: the system's own.")] = 0.0,
     width: Annotated[int, typer.Option(min=4, help="Channels of the first layer.")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="Seed of weights and batches.")] = 0,
     minutes: Annotated[float | None, typer.Option(min=0, help="Stop after so long; the next run goes on.")] = None,

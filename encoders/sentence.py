@@ -126,16 +126,16 @@ class SentenceEncoder(nn.Module):
         return F.normalize((hidden * counted).sum(1) / counted.sum(1), dim=1)
 
     @torch.no_grad()
-    def tokens(self, sentences: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """-> hidden (B, L, C) of the last layer, and mask (B, L) bool, True where there is a token; L as the longest
-        needs."""
+    def tokens(self, sentences: Sequence[str], depth: int | None = None) -> tuple[Tensor, Tensor]:
+        """-> hidden (B, L, C) after all layers or the first `depth`, and mask (B, L) bool, True where there is a token;
+        L as the longest needs."""
         rows = [numbers(text, self.vocabulary) for text in sentences]
         longest, device = max(map(len, rows), default=0), self.word.weight.device
         padded = [row + [self.vocabulary[PAD]] * (longest - len(row)) for row in rows]
         ids = torch.tensor(padded, device=device, dtype=torch.long).reshape(len(rows), longest)
         mask = torch.arange(longest, device=device) < torch.tensor([len(row) for row in rows], device=device)[:, None]
         x = self.first(self.word(ids) + self.place.weight[:longest] + self.kind.weight[0])
-        for layer in self.layers:
+        for layer in self.layers[:depth]:
             x = layer(x, mask)
         return x, mask
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from editing import spatial
+from editing.dragging import Drags
 from editing.heads import layouts
 from editing.heads.maps import SIDE
 from editing.steps import PLACES
-from editing.types import Recipe, Step
+from editing.types import Inversion, Recipe, Step
 
 PARTS = tuple(part for part in layouts.OBJECTS if part != "face")  # that have a box of their own
 SMALLEST = 0.012  # of the crop's side: what is thinner is no part, but a few pixels that the parser was wrong about
@@ -43,6 +44,13 @@ def split(steps: Sequence[Step], op: str) -> tuple[list[Step], Step | None]:
 def _known(step: Step) -> bool:
     """Does a step move only parts that the view shows?"""
     return step.op != "boxes" or set(step.parameters.get("boxes") or step.parameters.get("moves") or ()) <= set(PARTS)
+
+
+def map_of(drags: Drags, inversion: Inversion, steps: Sequence[Step], op: str) -> np.ndarray:
+    """The map of a face's parts (SIDE, SIDE) uint8 that its last step of an op, 'paint' or 'boxes', begins from."""
+    before, _ = split(steps, op)
+    dragged = drags(inversion, [step for step in steps if step.op == "drag" and step.strength])
+    return spatial.followed(drags.labels(dragged), before)[0]
 
 
 def painted(last: Step | None) -> np.ndarray:

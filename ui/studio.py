@@ -9,70 +9,28 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from editing import dragging, provenance, regions, session, spatial
-from editing.faces import align, detect
+from editing.faces import align
 from editing.faces import photo as photos
-from editing.faces.face import Face
-from editing.heads import drawing, registry
 from editing.inversion import Budget
 from editing.judges import judge as judges
-from editing.judges import population
-from editing.steps import PLACES, pin
-from editing.text import edits, reading
-from editing.types import Edit, Inversion, Recipe, Step, generator_sha256, is_head, latent_step
-from stylegan2 import engine as seeds
-from stylegan2.errors import Cancelled, NoFaceFound, UsageError, WeightsMissing
+from editing.steps import PLACES
+from editing.text import edits
+from editing.types import Inversion, Recipe, Step
+from stylegan2.errors import UsageError
 from ui import look as looks
-from ui import placing
+from ui import opening, placing, recipes, refining, saying
 from ui.engine import Engine, Job
-from ui.history import History
+from ui.opening import Opened
 
 PHOTOS = 4  # that are kept
 LIFETIME = 3600.0  # seconds
-MAX_BYTES, MAX_PIXELS = 64 << 20, 60_000_000
-TOLD = 0.5  # standard deviations: a judge that moves less goes unmentioned
-LOCKED = 0.4  # dlib distance that a locked identity stays below; 0.45 is another person
 METHODS = ("encoder", "hyper", "hyper+tune", "tune")
-
-
-@dataclass
-class Opened:
-    """A photo, its faces, and everything that was made of them.  inversions: (face, method, seconds) -> Inversion."""
-
-    photo: photos.Photo
-    faces: list[Face]
-    aligned: bool = False
-    used: float = 0.0
-    face: int = 0
-    inversions: dict[tuple, Inversion] = field(default_factory=dict)
-    chosen: dict[int, tuple] = field(default_factory=dict)  # face -> which of its inversions is in use
-    looks: dict[int, looks.Look] = field(default_factory=dict)
-    scores: dict[int, judges.Scores | None] = field(default_factory=dict)
-    history: History = History()
-    versions: dict[str, Recipe] = field(default_factory=dict)
-    drags: dict[str, torch.Tensor] = field(default_factory=dict)
-    crops: dict[int, np.ndarray] = field(default_factory=dict)  # cutting takes a second where the photo is narrow
-
-
-@dataclass(frozen=True)
-class Result:
-    """The real edit, some time after its quick picture: the edit, the crop cut from it (R, R, 3) uint8, the dlib
-    distance from the unedited face (nan where one is not found), and how far each judge moved, in standard deviations;
-    `recipe` is what was drawn: with a locked identity it may be less than what was asked for."""
-
-    edit: Edit
-    crop: np.ndarray
-    distance: float
-    moved: dict[str, float]
-    recipe: Recipe
 
 
 class Studio:
@@ -93,33 +51,16 @@ class Studio:
 
         Raises PhotoError or NoFaceFound in one sentence; what was open stays then.
         """
-        if len(data) > MAX_BYTES:
-            raise UsageError(f"{name} is larger than {MAX_BYTES >> 20} MB: make it smaller first.")
-        photo = photos.decode(data, Path(name), MAX_PIXELS)
-        recipe = None
-        with suppress(UsageError):  # a damaged recipe is none; the picture is one all the same
-            text = provenance.recipe_text(photo)
-            recipe = Recipe.from_json(text) if text else None
+        photo, recipe = opening.read(data, name)
         if recipe is not None and recipe.photo_sha256 in self.opened:
             return self.restore(recipe)
-        opened = self._seen(photo)
+        self.sweep()
+        opened = self.drawn(self.opened.get(photo.sha256) or self.engine.run(lambda: opening.found(photo)))
         if recipe is not None:  # its photo is not here: the recipe waits for it, and this picture is as good as any
             self.waiting = recipe
         elif self.waiting is not None and self.waiting.photo_sha256 == photo.sha256:
             self.adopt()
         return opened
-
-    def _seen(self, photo: photos.Photo) -> Opened:
-        self.sweep()
-        opened = self.opened.get(photo.sha256)
-        if opened is None:
-            faces = self.engine.run(lambda: detect.find_faces(photo.rgb))
-            if not faces:
-                raise NoFaceFound(f"No face was found in {photo.name}: try a larger picture, or crop it closer.")
-            sure = [face for face in faces if face.score >= detect.DOUBTFUL] or faces[:1]  # numbered as in the CLI
-            opened = Opened(photo, sure)
-            self.opened[photo.sha256] = opened
-        return self.enter(opened)
 
     def enter(self, opened: Opened) -> Opened:
         """Make this photo the one that is worked on."""
@@ -141,55 +82,21 @@ class Studio:
 
     def generated(self, seed: int) -> Opened:
         """A face that nobody has, as a photo whose inversion is known."""
-
-        def made() -> tuple[photos.Photo, Inversion]:
-            generator = self.engine.generator
-            ws = seeds.broadcast(generator, seeds.latents(generator, [seed], 0.7))
-            inversion = Inversion(ws, generator.family, generator_sha256(generator), method="generated", seed=seed,
-                                  threads=torch.get_num_threads())  # fmt: skip
-            photo = photos.from_rgb(session.to_rgb(session.synthesise(generator, inversion)), Path(f"face-{seed}.png"))
-            photo = replace(photo, xmp=provenance.xmp(Recipe().about(inversion)))  # unedited, it is no photo either
-            return photo, replace(inversion, quad=align.border(photo.rgb), photo_sha256=photo.sha256)
-
-        photo, inversion = self.engine.run(made)
-        opened = self.opened.get(photo.sha256)
-        if opened is None:
-            side = float(photo.size[0])
-            landmarks = np.zeros((68, 2))
-            opened = Opened(photo, [Face((0.0, 0.0, side, side), 1.0, landmarks, "generated")], aligned=True)
-            self.opened[photo.sha256] = opened
-            opened.inversions[0, "generated", None] = inversion
-            opened.chosen[0] = (0, "generated", None)
-        return self.enter(opened)
+        return self.drawn(self.engine.run(lambda: opening.generated(self.engine.generator, seed)))
 
     def draw(self, data: bytes, name: str, head: str, seed: int = 0) -> Job:
         """Begin to draw a face from a drawing or a damaged picture, or to colour a gray photo (`heads.drawing`); the
         job's result, a photo of its own, is for `drawn`."""
-        photo = photos.decode(data, Path(name), MAX_PIXELS)
+        photo = photos.decode(data, Path(name), opening.MAX_PIXELS)
 
         def work(progress) -> Opened:
             editor = session.Editor(self.engine.generator, catalogue=self.engine.catalogue)
-            faces = drawing.faces_of(photo)
-            targets = drawing.seen(photo, faces, self.resolution)
-            result, inversions = drawing.made(editor, drawing.Order(head), photo, targets, seed, progress)
-            if progress(1, 1) is False:
-                raise Cancelled("Cancelled.")
-            stem, mark = f"{Path(name).stem}-{head.replace(':', '-')}.png", Recipe().about(inversions[0])
-            result = replace(photos.from_rgb(result.rgb), path=Path(stem), xmp=provenance.xmp(mark))
-            own = inversions[0].landmarks is None
-            if own:
-                faces = [Face((0.0, 0.0, *map(float, result.size)), 1.0, np.zeros((68, 2)), "generated")]
-            opened = Opened(result, faces, aligned=own)
-            for number, inversion in enumerate(inversions):
-                key = (number, head, None)
-                opened.inversions[key] = replace(inversion, photo_sha256=result.sha256)
-                opened.chosen[number] = key
-            return opened
+            return opening.drawn(editor, photo, name, head, seed, progress)
 
         return self.engine.start(work)
 
     def drawn(self, opened: Opened) -> Opened:
-        """Go on with what `draw` made; where it was made before, with what was done to it."""
+        """Go on with a photo that was opened or made by `draw`; where it was here before, with what was done to it."""
         return self.enter(self.opened.setdefault(opened.photo.sha256, opened))
 
     # -------------------------------------------------------------------------------------- inverting
@@ -206,7 +113,7 @@ class Studio:
         def work(progress) -> Inversion:
             editor = session.Editor(self.engine.generator, catalogue=self.engine.catalogue)
             if face not in opened.crops:
-                opened.crops[face] = align.crop(photo.rgb, quad, self.resolution)
+                opened.crops[face] = align.crop(photo.rgb, quad, self.engine.generator.resolution)
             crop = session.to_tensor(opened.crops[face])
             budget = None if seconds is None else Budget(seconds=seconds)
             inversion = editor.set_photo(photo, face=face, method=method, budget=budget, callback=progress,
@@ -230,10 +137,6 @@ class Studio:
         key = opened.chosen.get(opened.face) if opened else None
         return opened.inversions[key] if key else None
 
-    @property
-    def resolution(self) -> int:
-        return self.engine.generator.resolution
-
     # ---------------------------------------------------------------------------------------- editing
 
     @property
@@ -253,25 +156,11 @@ class Studio:
         Disentangled where there is such a form on that side, if asked for.  UsageError for a name or region that
         there is not.
         """
-        opened, catalogue = self._current(), self.engine.catalogue
-        steps = list(opened.history.present.steps)
-        for name, strength in strengths.items():
-            if not (registry.known(name) if is_head(name) else name in catalogue):
-                raise UsageError(f"There is no edit '{name}'.")
-            step = latent_step(name, strength, opened.face).model_copy(update={"region": region})
-            side = None if is_head(name) else catalogue[name].clean
-            if disentangle and side is not None and bool(side[int(strength > 0)].any()):
-                step = step.model_copy(update={"parameters": {**step.parameters, "disentangle": True}})
-            places = [i for i, old in enumerate(steps) if _same_edit(old, step)]
-            if strength == 0:
-                steps = [old for i, old in enumerate(steps) if i not in places]
-            elif places:
-                steps[places[0]] = step
-            else:
-                steps.append(step)
+        face, catalogue = self._current().face, self.engine.catalogue
+        recipe = recipes.with_strengths(self.recipe, face, strengths, region, catalogue, disentangle)
         if region is not None:
             regions.check(region, self.masks)
-        self.do(opened.history.present.model_copy(update={"steps": tuple(steps)}), stroke)
+        self.do(recipe, stroke)
 
     def do(self, recipe: Recipe, stroke: str | None = None) -> None:
         opened = self._current()
@@ -285,11 +174,7 @@ class Studio:
         face = self._current().face
         if region is not None:
             regions.check(region, self.masks)
-
-        def work() -> tuple[Step, tuple[str, ...]]:
-            return edits.step_of(text, face=face, region=region), reading.load().read(text).ignored
-
-        step, ignored = self.engine.run(work)
+        step, ignored = self.engine.run(lambda: saying.heard(text, face, region))
         self.do(self.recipe.then(step))
         return ignored
 
@@ -299,12 +184,7 @@ class Studio:
 
     def weigh(self, number: int, strength: float | None, stroke: str | None = None) -> None:
         """Another strength for one of `asked`; None takes it out."""
-        steps, face = list(self.recipe.steps), self._current().face
-        place = [i for i, step in enumerate(steps) if step.op == edits.OP and step.face == face][number]
-        step = steps.pop(place)
-        if strength is not None:
-            steps.insert(place, step.model_copy(update={"parameters": {**step.parameters, "strength": strength}}))
-        self.do(self.recipe.model_copy(update={"steps": tuple(steps)}), stroke)
+        self.do(recipes.weighed(self.recipe, self._current().face, number, strength), stroke)
 
     def undo(self) -> None:
         self._current().history = self._current().history.undo()
@@ -327,13 +207,10 @@ class Studio:
     def map(self, op: str) -> np.ndarray:
         """The map of the chosen face's parts (SIDE, SIDE) uint8 that its last step of an op, 'paint' or 'boxes',
         begins from."""
-        opened, inversion = self._current(), self.inversion
-        before, _ = placing.split(self.steps(), op)
-        drags = [step for step in self.steps() if step.op == "drag" and step.strength]
+        opened, inversion, steps = self._current(), self.inversion, self.steps()
 
         def work() -> np.ndarray:
-            tool = dragging.Drags(self.engine.generator, opened.drags)
-            return spatial.followed(tool.labels(tool(inversion, drags)), before)[0]
+            return placing.map_of(dragging.Drags(self.engine.generator, opened.drags), inversion, steps, op)
 
         return self.engine.run(work)
 
@@ -388,17 +265,10 @@ class Studio:
     def usable(self, recipe: Recipe) -> Recipe:
         """The steps of a recipe from elsewhere that can be drawn here; `left_out` says how many cannot: of faces,
         edits, versions of edits or painted masks that there are not, or sentences that nobody has read."""
-
-        def drawn(step: Step) -> list[Step]:
-            with suppress(UsageError, WeightsMissing):
-                (pinned,) = pin(Recipe(steps=(step,)), self.engine.catalogue, self.masks).steps
-                read = step.model_copy(update={"parameters": pinned.parameters})
-                return [read] if step.face < len(self._current().faces) else []
-            return []
-
-        steps = self.engine.run(lambda: [one for step in recipe.steps for one in drawn(step)])
-        self.left_out = len(recipe.steps) - len(steps)
-        return Recipe(steps=tuple(steps))
+        faces = len(self.current.faces) if self.current else 0
+        found = self.engine.run(lambda: recipes.usable(recipe, faces, self.engine.catalogue, self.masks))
+        self.left_out = len(recipe.steps) - len(found.steps)
+        return found
 
     def drawable(self) -> Recipe:
         """The present recipe, less the steps of faces that have not been inverted."""
@@ -435,32 +305,20 @@ class Studio:
         opened = self._current()
         if opened.face not in opened.crops:
             quad = self.inversion.quad if self.inversion else opened.faces[opened.face].quad
-            opened.crops[opened.face] = align.crop(opened.photo.rgb, quad, self.resolution)
+            opened.crops[opened.face] = align.crop(opened.photo.rgb, quad, self.engine.generator.resolution)
         return opened.crops[opened.face]
 
-    def refine(self, lock: bool = False) -> Result:
+    def refine(self, lock: bool = False) -> refining.Result:
         """Draw the present recipe as it will be saved, and judge it.  lock: with less of every edit, as long as the
-        face is not recognised as the same person (`LOCKED`)."""
+        face is not recognised as the same person (`refining.LOCKED`)."""
         return self.engine.run(lambda: self._refined(lock), urgent=False)
 
-    def _refined(self, lock: bool) -> Result:
-        opened, recipe = self._current(), self.drawable()
-        asked = recipe
-        for _ in range(4):
-            edit = self.in_hand().edit(recipe)
-            crop = align.crop(edit.photo.rgb, self.inversion.quad, self.resolution)
-            before, after = self._judged(opened), judges.judge(crop) if edit.changed else None
-            if not edit.changed or before is None or after is None:
-                return Result(edit, crop, 0.0 if not edit.changed else float("nan"), {}, recipe)
-            distance = judges.distance(before.descriptor, after.descriptor)
-            if not lock or distance < LOCKED:
-                break
-            recipe = _weaker(recipe, opened.face, 0.97 * LOCKED / distance)
-        names, _, spread = population.arrays()
-        moved = {n: (after.values[n] - before.values[n]) / s for n, s in zip(names, spread, strict=True)}
-        if recipe is not asked:
-            self.do(recipe, stroke="lock")
-        return Result(edit, crop, distance, moved, recipe)
+    def _refined(self, lock: bool) -> refining.Result:
+        opened, asked = self._current(), self.drawable()
+        result = refining.refined(self.in_hand(), opened.face, self._judged(opened), asked, lock)
+        if result.moved and result.recipe is not asked:
+            self.do(result.recipe, stroke="lock")
+        return result
 
     def _judged(self, opened: Opened) -> judges.Scores | None:
         if opened.face not in opened.scores:
@@ -492,27 +350,3 @@ class Studio:
         if self.current is None:
             raise UsageError("No photo is open.")
         return self.current
-
-
-def told(moved: dict[str, float], targets: Iterable[str]) -> list[tuple[str, float]]:
-    """What moved besides the targets, most first: (judge, standard deviations), where it is worth telling."""
-    aimed = {target.lstrip("-") for target in targets}
-    others = [(name, value) for name, value in moved.items() if name not in aimed and abs(value) >= TOLD]
-    return sorted(others, key=lambda pair: -abs(pair[1]))
-
-
-def _same_edit(a: Step, b: Step) -> bool:
-    names = a.parameters.get("name"), b.parameters.get("name")
-    return (a.op, a.face, a.region, names[0]) == (b.op, b.face, b.region, names[1])
-
-
-def _weaker(recipe: Recipe, face: int, factor: float) -> Recipe:
-    """Every strength of a face times a factor, rounded to what a slider shows."""
-
-    def weakened(step: Step) -> Step:
-        if step.face != face or "strength" not in step.parameters:
-            return step
-        strength = round(step.strength * factor, 2)
-        return step.model_copy(update={"parameters": {**step.parameters, "strength": strength}})
-
-    return recipe.model_copy(update={"steps": tuple(map(weakened, recipe.steps))})

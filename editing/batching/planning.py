@@ -119,7 +119,7 @@ def plan_jobs(
 ) -> list[Job]:
     """A job for every photo: the recipe, then one value of each range (a result for all their pairs), then its row.
 
-    ranges: `editing.edit.Range`s.  rows: photo -> strengths; photos without a row are left out.  pin completes every
+    ranges: `editing.plans.Range`s.  rows: photo -> strengths; photos without a row are left out.  pin completes every
     recipe.  Raises UsageError for too many results, and where one would land on an input or on another.
     """
     from editing.types import latent_step
@@ -154,7 +154,7 @@ def tag(value: float, part: Any) -> str:
     decimals = max(len(text.partition(".")[2]) for text in texts)
     whole = max(len(text.partition(".")[0]) for text in texts)
     width = 1 + whole + (decimals + 1 if decimals else 0)
-    from editing.edit import in_files
+    from editing.sheets import in_files
 
     return in_files(part.name) + f"{value:+0{width}.{decimals}f}"
 

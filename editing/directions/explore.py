@@ -59,7 +59,7 @@ def write(editor, found: list[Direction], folder: Path, cell: int = 256) -> list
     import numpy as np
     from PIL import Image
 
-    from editing import edit, provenance
+    from editing import provenance, sheets
     from editing.faces import photo as photos
     from editing.output import staged
     from editing.session import to_rgb
@@ -67,8 +67,8 @@ def write(editor, found: list[Direction], folder: Path, cell: int = 256) -> list
 
     cells = []
     for direction in [None, *found]:
-        picture = edit.resized(to_rgb(editor.render({direction.name: 1.0} if direction else {})), cell)
-        cells.append(edit.labelled(Image.fromarray(picture), direction.name if direction else "as it is"))
+        picture = sheets.resized(to_rgb(editor.render({direction.name: 1.0} if direction else {})), cell)
+        cells.append(sheets.labelled(Image.fromarray(picture), direction.name if direction else "as it is"))
     across = int(np.ceil(np.sqrt(len(cells))))
     cells += [np.full_like(cells[0], 255)] * (-len(cells) % across)
     rows = [np.concatenate(cells[i : i + across], axis=1) for i in range(0, len(cells), across)]

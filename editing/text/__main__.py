@@ -54,7 +54,7 @@ def edit(
 ) -> None:
     """Change a face as sentences say and put it back into its photo."""
     from editing import edit as editing
-    from editing import regions
+    from editing import plans, regions
     from editing.text import edits
 
     own = regions.read(mask) if mask else None
@@ -67,7 +67,7 @@ def edit(
         step, notes = edits.told(words, strength, face, place, before)
         made.append(step)
         print("\n".join(notes), file=sys.stderr)
-    plan = editing.make_plan(None, None, None, None, face, mask=regions.named(own) if mask else None, more=made)
+    plan = plans.make_plan(None, None, None, None, face, mask=regions.named(own) if mask else None, more=made)
     editing.carry_out(plan, img, inversion, out, own=own, crop=crop, generator=generator, device=device,
                       as_json=as_json, method=method, steps=steps, budget=budget, seed=seed, detector=detector,
                       aligned=aligned, fresh=fresh, transfer=transfer)  # fmt: skip

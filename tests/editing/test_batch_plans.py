@@ -6,8 +6,8 @@ import pytest
 
 from editing import batch, provenance
 from editing.batching import desk, planning, strengths
-from editing.edit import parse_range
 from editing.faces import photo as photos
+from editing.plans import parse_range
 from editing.types import Recipe
 from stylegan2.errors import UsageError
 from tests.editing import fakes

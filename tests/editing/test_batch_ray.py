@@ -15,7 +15,7 @@ from stylegan2.errors import UsageError, WeightsMissing
 from tests.editing import toybatch
 from tests.editing.fakes import write_photo
 from tests.editing.test_batch import go
-from tests.editing.test_batch_workers import linux, pictures, threads, trap, works
+from tests.editing.toycrew import linux, pictures, threads, trap, works
 
 ROOT = Path(__file__).resolve().parents[2]
 LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}

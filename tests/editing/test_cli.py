@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from editing import cli, edit, invert, provenance
+from editing import cli, edit, invert, plans, provenance
 from editing.faces import photo as photos
 from editing.types import Inversion
 from stylegan2.errors import UsageError
@@ -291,21 +291,21 @@ def test_the_photo_is_never_overwritten_and_a_file_name_is_honoured(command, toy
 
 
 def test_ranges():
-    assert edit.parse_range("smile=-2:2:1").values == (-2, -1, 0, 1, 2)
-    assert edit.parse_range("smile=2:-2:-2").values == (2, 0, -2)
-    assert edit.parse_range("smile=0:0.3:0.1").values == (0, 0.1, 0.2, 0.3)
-    assert edit.parse_range("smile=0:2").values == (0, 1, 2)
+    assert plans.parse_range("smile=-2:2:1").values == (-2, -1, 0, 1, 2)
+    assert plans.parse_range("smile=2:-2:-2").values == (2, 0, -2)
+    assert plans.parse_range("smile=0:0.3:0.1").values == (0, 0.1, 0.2, 0.3)
+    assert plans.parse_range("smile=0:2").values == (0, 1, 2)
     with pytest.raises(UsageError):
-        edit.parse_range("smile=1:2:3:4")
+        plans.parse_range("smile=1:2:3:4")
 
 
 def test_ranges_have_regions_and_forms_as_single_strengths_do():
-    part = edit.parse_range("smile=0:1:1@mask", mask="mask:00", disentangle=True)
+    part = plans.parse_range("smile=0:1:1@mask", mask="mask:00", disentangle=True)
     step = part.step(1.0, face=2)
     assert (step.region, step.face, step.strength) == ("mask:00", 2, 1.0) and step.parameters["disentangle"] is True
-    across, down = edit.parse_grid("smile=0:1@lips,smile=0:1")
+    across, down = plans.parse_grid("smile=0:1@lips,smile=0:1")
     assert (across.region, down.region) == ("lips", None)
-    (single,) = edit.parse_sets(["smile=1@mask"], 2, "mask:00", True)
+    (single,) = plans.parse_sets(["smile=1@mask"], 2, "mask:00", True)
     assert single == step
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from editing import cli, edit, mix, provenance, session
+from editing import cli, edit, mix, plans, provenance, session
 from editing.faces import photo as photos
 from editing.types import Inversion
 from stylegan2 import checkpoints
@@ -172,6 +172,6 @@ def test_a_transfer_drops_the_residual(toy, pair, sister):
     lift = FeatureEdit(torch.ones(1, 1, 8, 8), torch.ones(1, 1, 8, 8), found.ws)
     replace(found, features={"b8": lift}).save(pair[0])
     editor = session.Editor(checkpoints.load(sister), catalogue=toy.CATALOGUE)
-    plan = edit.make_plan(["smile=1"], None, None, None, None)
+    plan = plans.make_plan(["smile=1"], None, None, None, None)
     edit.bring(editor, plan, None, pair[0], None, transfer=True)
     assert editor.inversion().features is None and editor.inversion().generator_sha256 == "e" * 64

@@ -180,10 +180,10 @@ def test_a_recipe_with_sentences_that_nobody_read(engine, inverted, read, monkey
 
 
 def test_a_locked_identity_weakens_sentences_too(studio, inverted, monkeypatch):
-    from ui import studio as studios
+    from ui import refining
 
     inverted(studio)
-    monkeypatch.setattr(studios, "LOCKED", 0.05)
+    monkeypatch.setattr(refining, "LOCKED", 0.05)
     studio.do(Recipe(steps=(step(wants={"elderly": 1.0}),)))
     studio.refine(lock=True)
     assert 0 < studio.asked()[0].strength < 1

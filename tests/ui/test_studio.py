@@ -19,10 +19,12 @@ from editing.translation.degrade import WAYS
 from editing.types import Inversion, Recipe, latent_step
 from stylegan2.errors import NoFaceFound, PhotoError, UsageError
 from stylegan2.generator import FeatureEdit
+from ui import opening, refining
 from ui import studio as studios
 from ui.engine import CANCELLED, DONE
 from ui.history import History
-from ui.studio import Studio, told
+from ui.refining import told
+from ui.studio import Studio
 
 GREY = photos.encode(photos.from_rgb(np.full((300, 300, 3), 90, np.uint8)), ".png")
 
@@ -31,7 +33,7 @@ def test_what_is_no_photo_is_refused_and_the_one_that_is_open_stays(studio, face
     opened = studio.open(face_file(), "face.png")
     for data, name, error in (
         (b"not a picture", "x.jpg", PhotoError), (b"", "y.png", PhotoError), (GREY, "grey.png", NoFaceFound),
-        (face_file()[:5000], "cut.png", PhotoError), (bytes(studios.MAX_BYTES + 1), "big.png", UsageError),
+        (face_file()[:5000], "cut.png", PhotoError), (bytes(opening.MAX_BYTES + 1), "big.png", UsageError),
     ):  # fmt: skip
         with pytest.raises(error, match=name):
             studio.open(data, name)
@@ -115,14 +117,14 @@ def test_what_is_drawn_is_judged(studio, inverted):
     assert 0 < result.distance < 0.6 and result.moved["smile"] > 0.3
     assert result.edit.photo.size == studio.current.photo.size and result.crop.shape == (1024, 1024, 3)
     others = told(result.moved, ["smile"])
-    assert all(abs(value) >= studios.TOLD and name != "smile" for name, value in others)
+    assert all(abs(value) >= refining.TOLD and name != "smile" for name, value in others)
     studio.reset()
     assert studio.refine().distance == 0.0 and studio.refine().edit.photo is studio.current.photo
 
 
 def test_a_locked_identity_weakens_the_edits(studio, inverted, monkeypatch):
     inverted(studio)
-    monkeypatch.setattr(studios, "LOCKED", 0.2)
+    monkeypatch.setattr(refining, "LOCKED", 0.2)
     studio.set({"face_width": 3.0, "nose_width": 3.0})
     free = studio.refine()
     assert free.distance > 0.2

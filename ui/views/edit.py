@@ -11,14 +11,14 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
-from editing.edit import split_region, step_of
 from editing.heads import registry
 from editing.judges.judge import SAME_PERSON
+from editing.plans import split_region, step_of
 from editing.text.edits import OP
 from editing.types import Recipe, Step, finite, is_head
 from ui import page, saying
 from ui.presets import PRESETS
-from ui.studio import told
+from ui.refining import told
 from ui.views import saying as typed
 
 PLACES = ("everywhere", "hair", "eyes", "mouth", "skin", "face", "background", "brush")

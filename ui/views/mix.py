@@ -13,7 +13,7 @@ from editing.directions.catalogue import Catalogue
 from editing.faces import align, detect
 from editing.faces import photo as photos
 from ui import page
-from ui.studio import MAX_PIXELS
+from ui.opening import MAX_PIXELS
 from ui.views import edit, photo
 
 MOVES, SPACES = 8, {"sefa": (0, 8), "pca": (0, 16)}

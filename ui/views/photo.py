@@ -11,7 +11,8 @@ from editing.faces.saving import FORMATS
 from editing.heads import drawing
 from stylegan2.errors import NoFaceFound
 from ui import page
-from ui.studio import MAX_BYTES, METHODS
+from ui.opening import MAX_BYTES
+from ui.studio import METHODS
 
 DRAWINGS = {"pix2pix:sketch": ":material/draw:", "pix2pix:low": ":material/blur_on:",
             "pix2pix:half": ":material/contrast:"}  # fmt: skip

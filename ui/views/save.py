@@ -9,9 +9,10 @@ import numpy as np
 import streamlit as st
 
 from editing import provenance, session
-from editing.edit import Plan, Range, contact_sheet, in_files, resized
 from editing.faces import photo as photos
 from editing.heads import registry
+from editing.plans import Plan, Range
+from editing.sheets import contact_sheet, in_files, resized
 from stylegan2.errors import Cancelled
 from ui import page
 from ui.views import edit

@@ -46,7 +46,13 @@ class System:
     @classmethod
     def source(cls, a: Path, b: Path | None = None, labels: Path | None = None) -> data.Source:
         """What the system learns from; UsageError if these folders do not hold it."""
-        return data.labelled(a, labels) if cls.data == "labelled" else getattr(data, cls.data)(a, b)
+        if cls.data == "labelled":
+            if b is not None:
+                raise UsageError("Labelled pictures are one folder: leave --b out.")
+            return data.labelled(a, labels)
+        if labels is not None:
+            raise UsageError("This system learns from pictures alone: leave --labels out.")
+        return getattr(data, cls.data)(a, b)
 
     @classmethod
     def check(cls, name: str, settings: Settings) -> None:

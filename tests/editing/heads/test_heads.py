@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from editing import batch, edit, steps
+from editing import batch, edit, plans, sheets, steps
 from editing.batching import planning, strengths
 from editing.heads import registry
 from editing.heads.actions import MERGED, Actions, moved
@@ -141,14 +141,14 @@ def test_recipes_pin_the_file_that_a_head_came_from(shipped):
 
 
 def test_sets_know_heads_by_their_colon(shipped):
-    first, second = edit.parse_sets(["cyclegan:a2b=0.7@hair", "smile=1"], 2)
+    first, second = plans.parse_sets(["cyclegan:a2b=0.7@hair", "smile=1"], 2)
     assert (first.op, first.region, first.face, first.strength) == ("head", "hair", 2, 0.7)
     assert second.op == "latent"
     with pytest.raises(UsageError, match="--disentangle"):
-        edit.parse_sets(["cyclegan:a2b=1"], disentangle=True)
+        plans.parse_sets(["cyclegan:a2b=1"], disentangle=True)
     assert "stargan:+glasses" in edit.list_edits(False)
     assert {"name": "cyclegan:a2b", "group": "heads"}.items() <= json.loads(edit.list_edits(True))[-6].items()
-    assert edit.in_files("cyclegan:a2b") == "cyclegan_a2b"
+    assert sheets.in_files("cyclegan:a2b") == "cyclegan_a2b"
 
 
 def test_folders_know_them_too(shipped, tmp_path):

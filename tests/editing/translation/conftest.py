@@ -3,6 +3,7 @@
 import pytest
 
 from editing import translate
+from tests.editing.translation.toyscenes import BLUE, RED, domain
 
 
 @pytest.fixture
@@ -16,3 +17,9 @@ def run(capsys):
         return ended.value.code or 0, out.out.split(), out.err
 
     return call
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """InstaGAN's two domains, with masks in either place where they may lie."""
+    return domain(tmp_path / "a", RED), domain(tmp_path / "b", BLUE, 3, beside=True, seed=1)

@@ -21,7 +21,7 @@ from editing.translation.systems.spade import SpadePlain
 from encoders import sentence
 from stylegan2.errors import UsageError
 from tests.editing.translation.test_captioned import painted, toy_encode
-from tests.editing.translation.test_gigagan import Fake
+from tests.editing.translation.toywords import Fake
 
 
 def test_adversarial_losses_are_their_formulas():
@@ -246,6 +246,14 @@ def test_sizes_that_cannot_work_are_refused_and_leave_nothing(tmp_path, folders,
     with pytest.raises(UsageError, match=words):
         fit.fit(name, source_of(name, folders, labelled), tmp_path / "run", settings)
     assert not (tmp_path / "run").exists()
+
+
+def test_what_a_system_does_not_look_at_is_refused(folders):
+    for name, b, labels in (("pix2pix", folders[1], folders[0]), ("cyclegan", folders[1], folders[0])):
+        with pytest.raises(UsageError, match="leave --labels out"):
+            SYSTEMS[name].source(folders[0], b, labels)
+    with pytest.raises(UsageError, match="leave --b out"):
+        SYSTEMS["stargan"].source(*folders)
 
 
 def test_a_state_that_could_not_be_read_back_is_not_written(tmp_path, folders):
