@@ -6,7 +6,8 @@
 
 Made from the words of the poles (`words/english.json`), by slot: 'are' follows "make her ...", 'have' "give her ...",
 'do' "let her ...", and 'change' is an instruction already.  Sentences ask for up to four things, for their opposites,
-for a little or a lot, for what cannot be done, and for something to be left alone.
+for a little or a lot, for what cannot be done, and for something to be left alone.  Nearly half are sentences that were
+written, not put together (`words/natural.json`): complaints, hints, idioms.
 """
 
 from __future__ import annotations
@@ -109,6 +110,7 @@ JOINTS = (
     " & ",
 )
 ANY = ("don't make {him} any {x}", "without making {him} any {x}", "but not any {x}", "do not make {him} look {x}")
+WHOLE = 0.45  # share of sentences that were written as they are
 KEEPING = ("keep {her} {x}", "leave {her} {x} alone", "don't change {her} {x}", "do not touch {her} {x}",
            "{her} {x} should stay as it is", "without changing {her} {x}", "leave {her} {x} as it is")  # fmt: skip
 
@@ -127,6 +129,15 @@ def others() -> Mapping:
 
 
 @cache
+def natural(held: bool = False) -> tuple[Request, ...]:
+    """Whole sentences; held: the tenth of them that `draw` never draws."""
+    rows = json.loads((WORDS / "natural.json").read_text(encoding="utf-8"))
+    return tuple(
+        Request(row["text"], dict.fromkeys(row["poles"], 1.0)) for i, row in enumerate(rows) if (i % 10 == 0) == held
+    )
+
+
+@cache
 def askable() -> tuple[Pole, ...]:
     return tuple(pole for pole in known.load().values() if pole.asked)
 
@@ -134,6 +145,8 @@ def askable() -> tuple[Pole, ...]:
 def draw(rng: np.random.Generator) -> Request:
     """One sentence."""
     person = PEOPLE[rng.integers(len(PEOPLE))]
+    if rng.random() < WHOLE:
+        return whole(person, rng)
     if rng.random() < 0.12:
         return Request(dressed(nothing(person, rng), rng), {})
     if rng.random() < 0.08:
@@ -154,6 +167,28 @@ def draw(rng: np.random.Generator) -> Request:
     if rng.random() < 0.15:
         text += str(rng.choice((" but ", ", ", " and ", ", but ", " "))) + kept(person, rng)
     return Request(dressed(text, rng), wants)
+
+
+def whole(person: Sequence[str], rng: np.random.Generator) -> Request:
+    """A sentence that was written, now and then with another one or a clause beside it."""
+    first = natural()[rng.integers(len(natural()))]
+    kind = rng.random()
+    if kind < 0.15:
+        second = natural()[rng.integers(len(natural()))]
+    elif kind < 0.3:
+        text, name, amount = clause(askable()[rng.integers(len(askable()))], person, rng)
+        second = Request(text, {name: amount})
+    else:
+        return Request(slipped(first.text, rng), first.wants)
+    if set(judges(first)) & set(judges(second)):
+        return Request(slipped(first.text, rng), first.wants)
+    pair = [first, second] if rng.random() < 0.5 else [second, first]
+    text = pair[0].text.rstrip(".") + str(rng.choice(JOINTS)) + pair[1].text
+    return Request(slipped(text, rng), {**first.wants, **second.wants})
+
+
+def judges(request: Request) -> list[str]:
+    return [judge for name in request.wants for judge in known.load()[name].judges]
 
 
 def described(rng: np.random.Generator) -> Request:
@@ -313,11 +348,16 @@ def kept(person: Sequence[str], rng: np.random.Generator) -> str:
 
 
 def dressed(text: str, rng: np.random.Generator) -> str:
-    """As people type: politely or not, with or without capitals, with a slip of the finger."""
+    """As people type: politely or not."""
     if rng.random() < 0.2:
         text = str(rng.choice(BEFORE)) + text
     if rng.random() < 0.3:
         text += str(rng.choice(LAST))
+    return slipped(text, rng)
+
+
+def slipped(text: str, rng: np.random.Generator) -> str:
+    """With or without a capital, with a slip of the finger."""
     if rng.random() < 0.08 and len(text) > 4:
         i = int(rng.integers(1, len(text) - 2))
         text = text[:i] + (text[i + 1] + text[i] + text[i + 2 :] if rng.random() < 0.5 else text[i + 1 :])

@@ -1,6 +1,7 @@
 """Korean: a small lexicon beside the English network, since the sentence encoder knows no Korean.
 
-    read("머리를 빨갛게 하고 조금 더 젊게 해줘")     # ({"red_hair": 1.0, "younger": 0.5}, ())
+    read("머리를 빨갛게 하고 조금 더 젊게 해줘")     # ({"red_hair": 1.0, "younger": 0.5}, (), None)
+    read("60세로 보이게 해줘")                          # ({}, (), 60.0)
 
 Every pole has a few patterns (`ko` in `words/poles.toml`).  Where patterns of two poles overlap, the longer match
 counts.  A word for little or much before a match, or shortly after, says how much.
@@ -22,7 +23,7 @@ NEAR = 10  # characters
 SPLIT = re.compile(r"[.,;!?\n]+|그리고|하고 |고 |며 ")
 NEVER = re.compile(r"지 ?(말|마|않)|(?<![가-힣])안 ?(해|하|되|쓴|쓰|바른|한)|싫|멈춰")  # it is not wanted
 LESS = re.compile(r"(?<![가-힣])덜 ")
-LOOKS = re.compile(r"(\d{1,2})(세|살|대)(로| ?처럼| ?같이)")
+LOOKS = re.compile(r"(\d{1,3}) ?(세|살|대)(?:로| ?(?:정도|쯤)?(?:로| ?처럼| ?같이))")
 
 
 def written(text: str) -> bool:
@@ -35,8 +36,8 @@ def patterns() -> tuple[tuple[str, re.Pattern], ...]:
     return tuple((name, re.compile(p, re.IGNORECASE)) for name, pole in known.load().items() for p in pole.korean)
 
 
-def read(text: str) -> tuple[dict[str, float], tuple[str, ...]]:
-    """A sentence -> pole -> amount, and its parts that ask for nothing known."""
+def read(text: str) -> tuple[dict[str, float], tuple[str, ...], float | None]:
+    """A sentence -> pole -> amount, its parts that ask for nothing known, and the age that the face is to look."""
     matches = [(m.start(), m.end(), name) for name, pattern in patterns() for m in pattern.finditer(text)]
     chosen: list[tuple[int, int, str]] = []
     for start, end, name in sorted(matches, key=lambda m: m[0] - m[1]):
@@ -50,8 +51,17 @@ def read(text: str) -> tuple[dict[str, float], tuple[str, ...]]:
             for other in [other for other in wants if apart(other, said)]:
                 del wants[other]  # what is said last counts
             wants[said] = amount(text[first:last], start - first, end - first, said)
+    aged = next((m for m in LOOKS.finditer(text) if not NEVER.search(text[m.end() : clause(text, *m.span())[1]])), None)
+    if aged:
+        wants = {name: much for name, much in wants.items() if "age" not in known.load()[name].wants}
+        chosen.append((*aged.span(), ""))
     ignored = (part for part, start, end in parts(text) if not any(s < end and e > start for s, e, _ in chosen))
-    return wants, tuple(ignored)
+    return wants, tuple(ignored), years(aged) if aged else None
+
+
+def years(aged: re.Match) -> float:
+    """'60세' is 60, '60대' the middle of its decade."""
+    return float(aged[1]) + (5 if aged[2] == "대" else 0)
 
 
 def meant(name: str, inside: str, before: str, after: str) -> str:
@@ -93,9 +103,9 @@ def parts(text: str) -> list[tuple[str, int, int]]:
 def amount(text: str, start: int, end: int, name: str) -> float:
     """How much of the pole whose words are there in a clause is asked for."""
     around = text[max(start - NEAR, 0) : end + 2]
-    years = YEARS.search(text)
-    if "age" in known.load()[name].wants and years:
-        number = COUNTED.get(years[1]) or float(years[1])
+    count = YEARS.search(text)
+    if "age" in known.load()[name].wants and count:
+        number = COUNTED.get(count[1]) or float(count[1])
         _, deviation = population.load()["age"]
         return round(min(number / deviation / abs(known.load()[name].wants["age"]), 3.0), 2)
     return 0.5 if LITTLE.search(around) else 1.6 if MUCH.search(around) else 1.0

@@ -5,7 +5,8 @@
     found.wants       # {"younger": 0.8, "red_hair": 1.0}
     found.ignored     # ["no hat"]
 
-The network is one layer of cross-attention: every pole asks all words of the sentence whether they mean it.  What is
+The network is the encoder's last layers, tuned, and one of cross-attention: every pole asks all words of the sentence
+whether they mean it.  What is
 not sure enough is not wanted; a sentence that asks for nothing known is an answer, too.  How much is said by a few
 words ('slightly', 'a lot') and by numbers of years, which are looked up and counted; Korean is looked up as a whole,
 see `korean`.
@@ -31,10 +32,12 @@ from encoders.sentence import SentenceEncoder
 from stylegan2 import weights
 
 INNER, HEADS = 128, 4
+DEPTH = 4  # layers of the sentence encoder that stay as they are; those above are tuned
 SURE = 0.4
 FILE, FORMAT = Path(__file__).with_name("data") / "reader.safetensors", "wplus-reader-1"
-LONGEST = 600  # characters that are read
+LONGEST, AT_ONCE = 600, 160  # characters that are read, and that are read at once
 YOUNGEST, OLDEST = 3.0, 80.0  # years that the judge of ages can tell
+REPEATED = re.compile(r"\b(\w+)(?: \1\b)+", re.IGNORECASE)
 SPLIT = re.compile(r"[.;!?\n,]+|\b(?:and|but|then|plus|while)\b|&", re.IGNORECASE)
 LITTLE = frozenset(re.findall("[a-z]+", """
     a an the of to in on at for me him her his their them it its she he they i you we us my your our please thanks thank
@@ -65,7 +68,6 @@ AGED = re.compile(  # only of what a face is to look like: 'she looks 60' is not
     r"|(?:be |age )?(\d{1,2})(?=\s*(?:$|[.,;!?]|and\b|again\b)))",
     re.IGNORECASE,
 )
-NOT = re.compile(r"(?<!why )\b(?:too|less|not so|not as|not that|not)\s+", re.IGNORECASE)
 LEFT = re.compile(  # alone, as it is
     r"^\W*(?:please |just |and |but )*(?:keep|leave|preserve|(?:do not|don't|dont|never|without) ?(?:touch|chang|alter)"
     r"|(?:do not|don't|dont|without|not)\b.*\bany\b|same\b)",
@@ -99,11 +101,14 @@ class Understanding:
 
 
 class Network(nn.Module):
-    """hidden (B, L, C) and mask (B, L) of `SentenceEncoder.tokens` -> logits (B, P) that poles are asked for."""
+    """hidden (B, L, C) and mask (B, L) of `SentenceEncoder.tokens`, DEPTH layers deep -> logits (B, P) that poles are
+    asked for."""
 
-    def __init__(self, count: int, width: int = sentence.WIDTH, inner: int = INNER, heads: int = HEADS) -> None:
+    def __init__(self, count: int, width: int = sentence.WIDTH, inner: int = INNER, heads: int = HEADS,
+                 above: int = sentence.LAYERS - DEPTH) -> None:  # fmt: skip
         super().__init__()
         self.heads = heads
+        self.layers = nn.ModuleList(sentence.Layer(width, sentence.HEADS, 4 * width) for _ in range(above))
         self.words = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * inner))
         self.questions = nn.Parameter(torch.randn(count, inner) * inner**-0.5)
         self.mixed = nn.Sequential(nn.LayerNorm(inner), nn.Linear(inner, inner), nn.GELU(), nn.Dropout(0.2))
@@ -111,6 +116,8 @@ class Network(nn.Module):
         self.bias = nn.Parameter(torch.full((count,), -4.0))
 
     def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        for layer in self.layers:
+            hidden = layer(hidden, mask)
         keys, values = (part.unflatten(-1, (self.heads, -1)) for part in self.words(hidden).chunk(2, -1))
         asked = self.questions.unflatten(-1, (self.heads, -1))  # (P, heads, D)
         logits = torch.einsum("phd,blhd->bphl", asked, keys).masked_fill(~mask[:, None, None], -torch.inf)
@@ -127,21 +134,26 @@ class Reader:
     @torch.no_grad()
     def chances(self, texts: Sequence[str]) -> Tensor:
         """Sentences -> chances (B, P) that each pole is asked for"""
-        return self.network(*self.encoder.tokens(texts)).sigmoid()
+        return self.network(*self.encoder.tokens(texts, DEPTH)).sigmoid()
 
     def read(self, text: str) -> Understanding:
         """What a sentence asks for; nothing, and the whole sentence ignored, where it asks for nothing known."""
-        text = " ".join(text[:LONGEST].split())
+        text = REPEATED.sub(r"\1", " ".join(text[:LONGEST].split()))
         if korean.written(text):
-            return Understanding(*korean.read(text))
+            wants, ignored, age = korean.read(text)
+            return Understanding(wants, ignored, None if age is None else min(max(age, YOUNGEST), OLDEST))
         parts = [part.strip() for part in SPLIT.split(text) if content(part)]
         asking = [part for part in parts if not LEFT.search(part)]
         if not asking:
             return Understanding({}, (text,) if text else ())
-        chances = self.said([text, *asking])
-        wants = {name: amount(self.part(name, asking, chances[1:])) for name in self.wanted(chances)}
-        wants = {name: much for name, much in wants.items() if self.meant(name, self.part(name, asking, chances[1:]))}
-        ignored = tuple(part for part, chance in zip(asking, chances[1:], strict=True) if chance.max() < self.sure)
+        whole = [text] if len(asking) == len(parts) and len(text) <= AT_ONCE else together(asking)
+        chances, apart = self.chances([*whole, *asking]).split([len(whole), len(asking)])
+        wants = {}
+        for name in self.wanted(chances.amax(0)):
+            part = self.part(name, asking, apart)
+            if self.meant(name, part):
+                wants[name] = amount(part)
+        ignored = tuple(part for part, chance in zip(asking, apart, strict=True) if chance.max() < self.sure)
         aged = next(filter(None, (AGED.search(part) for part in asking if not NEVER.search(part))), None)
         if aged:
             wants = {name: much for name, much in wants.items() if name not in AGES}
@@ -149,48 +161,29 @@ class Reader:
             return Understanding(wants, tuple(part for part in ignored if not AGED.search(part)), years)
         return Understanding(counted(text, wants), ignored if wants else (text,))
 
-    def said(self, texts: Sequence[str]) -> Tensor:
-        """A sentence and its parts -> chances (1 + N, P).
-
-        'Too old' and 'less old' ask for the other end of 'old': such a part is read without that word, too, and the
-        sentence as a whole has then no say.
-        """
-        chances = self.chances([*texts, *(NOT.sub("", text) for text in texts)])
-        plain, bare = chances.chunk(2)
-        against = torch.tensor([bool(NOT.search(text)) for text in texts])
-        found = torch.where(against[:, None], torch.maximum(self.turned(bare), plain), plain)
-        found = torch.where(against[:, None] & (self.turned(found) > found), 0.0, found)
-        if against[0]:
-            found[0] = found[1:].amax(0)
-        return found
-
-    def turned(self, chances: Tensor) -> Tensor:
-        """Chances (B, P) of poles as those of their opposites; what has none asks for nothing."""
-        found = torch.zeros_like(chances)
-        for i, name in enumerate(self.names):
-            opposite = known.load()[name].opposite
-            if opposite:
-                j = self.names.index(opposite)
-                found[:, j] = torch.maximum(found[:, j], chances[:, i])
-        return found
-
     def meant(self, name: str, part: str) -> bool:
         """Not a tint of the whole picture where a colour of hair or eyes is asked for that there is not."""
         return name not in WHOLE_PICTURE or not PLACED.search(part)
 
     def wanted(self, chances: Tensor) -> list[str]:
-        """Of a sentence and its parts (1 + N, P): poles that are sure, without their less sure opposites."""
-        sure = {name: float(c) for name, c in zip(self.names, self.together(chances), strict=True) if c >= self.sure}
+        """Of chances (P,): poles that are sure, without their less sure opposites."""
+        sure = {name: float(c) for name, c in zip(self.names, chances, strict=True) if c >= self.sure}
         return [name for name in sure if sure.get(known.load()[name].opposite, 0.0) <= sure[name]]
-
-    @staticmethod
-    def together(chances: Tensor) -> Tensor:
-        """What a sentence as a whole says and what its parts say (1 + N, P) -> (P,)"""
-        return (chances[0] + chances[1:].amax(0)) / 2
 
     def part(self, name: str, parts: Sequence[str], chances: Tensor) -> str:
         """The part that asks for a pole the most."""
         return parts[int(chances[:, self.names.index(name)].argmax())]
+
+
+def together(parts: Sequence[str]) -> list[str]:
+    """Parts as sentences of AT_ONCE characters or fewer; what is longer alone is cut."""
+    found: list[str] = []
+    for part in parts:
+        if found and len(found[-1]) + len(part) + 2 <= AT_ONCE:
+            found[-1] += f", {part}"
+        else:
+            found.append(part[:AT_ONCE])
+    return found
 
 
 def amount(part: str) -> float:

@@ -2,7 +2,7 @@
 
 import torch
 
-from editing.text import fit, instructions
+from editing.text import fit, instructions, reading
 from encoders import sentence
 
 TEXTS = ["make her smile", "a man", "give him a beard and make him look much older, please"]
@@ -10,7 +10,7 @@ TEXTS = ["make her smile", "a man", "give him a beard and make him look much old
 
 def test_kept_sentences_are_those_of_the_encoder(tmp_path, monkeypatch):
     first = fit.kept(TEXTS, tmp_path / "s.safetensors")
-    hidden, mask = sentence.load().tokens([TEXTS[2]])
+    hidden, mask = sentence.load().tokens([TEXTS[2]], reading.DEPTH)
     assert torch.allclose(first[2].float(), hidden[0][mask[0]], atol=2e-2)
     monkeypatch.setattr(fit, "embedded", lambda texts: [torch.zeros(1, 384).half() for _ in texts])
     again = fit.kept(TEXTS, tmp_path / "s.safetensors")

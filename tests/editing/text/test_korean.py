@@ -23,7 +23,7 @@ from editing.text import korean
     ],
 )
 def test_common_requests(text, wants):
-    assert korean.read(text) == (wants, ())
+    assert korean.read(text) == (wants, (), None)
 
 
 @pytest.mark.parametrize(
@@ -56,9 +56,18 @@ def test_years_are_counted():
     assert twenty == pytest.approx(2 * ten, abs=0.02)
 
 
+@pytest.mark.parametrize(
+    ("text", "age"),
+    [("60세로 보이게 해줘", 60), ("70대처럼 만들어줘", 75), ("30살 정도로", 30), ("60세로 보이지 않게", None),
+     ("10살 젊게", None)],
+)  # fmt: skip
+def test_an_age_can_be_said(text, age):
+    assert korean.read(text)[2] == age
+
+
 def test_what_is_not_known_is_said():
-    assert korean.read("모자를 씌워줘") == ({}, ("모자를 씌워줘",))
-    wants, ignored = korean.read("머리를 길게 그리고 모자를 씌워줘")
+    assert korean.read("모자를 씌워줘") == ({}, ("모자를 씌워줘",), None)
+    wants, ignored, _ = korean.read("머리를 길게 그리고 모자를 씌워줘")
     assert wants == {"hair_long": 1.0} and ignored == ("모자를 씌워줘",)
 
 
