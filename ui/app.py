@@ -51,7 +51,10 @@ def main() -> None:
         state.lang = st.query_params.get("lang", state.lang)
         state.lang = state.lang if state.lang in words.languages() else "en"
         with page.told():
-            edit.from_link(st.query_params.get("edits", ""))
+            if edit.address() != state.work.shared:  # else the work is here already
+                edit.from_link(st.query_params.get("edits", ""))
+                if state.studio.inversion is not None and state.studio.linked:
+                    state.studio.adopt()
     st.html(STYLE)
     sidebar(state)
     st.caption(page.say("claim"))
@@ -88,10 +91,8 @@ def remember() -> None:
 def forget() -> None:
     """Every trace of a user's photos: what the studio holds, pictures, files that were made, and running work."""
     state = st.session_state
-    for job in state.jobs.values():
-        job.cancel()
-    state.studio.forget()
-    kept = ("lang", "asked", "studio", "uploads", "stamp")
+    state.work.forget()
+    kept = ("lang", "asked", "work", "studio", "jobs", "files", "tab", "returned", "uploads", "stamp")
     for name in [name for name in state if name not in kept]:
         del state[name]
     page.session()

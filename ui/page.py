@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import re
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,15 +14,21 @@ from typing import Any
 import numpy as np
 import streamlit as st
 from PIL import Image
+from streamlit import runtime
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from stylegan2.errors import Cancelled, WeightsMissing, WplusError
 from ui import parts, words
 from ui.engine import CANCELLED, FAILED, WAITING, Engine, Job
 from ui.studio import Studio
+from ui.tabs import Tabs, Work
 
-START = {"lang": "en", "view": "photo", "stamp": 0, "result": None, "jobs": {}, "uploads": 0, "problem": "",
-         "news": "", "seen": "", "moved": "", "weighed": "", "heard": None, "region": "everywhere", "brush": None,
-         "points": 0, "pictures": {}, "thumbs": {}, "files": {}, "given": None}  # fmt: skip
+TAB = "tab"  # of the address
+SHOWN = {"invert": "photo", "draw": "photo", "drag": "points", "mix": "mix", "explore": "mix", "sheet": "save",
+         "batch": "batch"}  # fmt: skip
+START = {"lang": "en", "view": "photo", "uploads": 0, "problem": "", "news": "", "seen": "", "moved": "", "weighed": "",
+         "heard": None, "region": "everywhere", "brush": None, "points": 0}  # fmt: skip
+STAMPS = itertools.count()  # no two pictures of anybody have one
 
 
 @st.cache_resource(show_spinner=False)
@@ -28,6 +36,14 @@ def engine() -> Engine:
     """Shared by all users, and never changed by any; it loads what the first photo will need at once."""
     made = Engine()
     made.start(made.warm)
+    return made
+
+
+@st.cache_resource(show_spinner=False)
+def tabs() -> Tabs:
+    """The work of all tabs, for those that are loaded anew."""
+    made = Tabs(lambda session: runtime.exists() and runtime.get_instance().is_active_session(session))
+    threading.Thread(target=made.sweeping, name="wplus-tabs", daemon=True).start()
     return made
 
 
@@ -42,14 +58,39 @@ def alone() -> bool:
 
 
 def session() -> st.runtime.state.SessionStateProxy:
-    """This user's state, complete."""
-    state = st.session_state
+    """This user's state, complete: with the work that this tab had before it was loaded anew, if it had any."""
+    state, own = st.session_state, get_script_run_ctx().session_id
+    if "work" in state and not tabs().used(state.tab, own):  # it was away, and went on in another tab or was dropped
+        for name in [name for name in state if name != "lang"]:
+            del state[name]
     for name, value in START.items():
         if name not in state:
-            state[name] = value.copy() if isinstance(value, dict) else value
-    if "studio" not in state:
-        state.studio = Studio(engine())
+            state[name] = value
+    if "work" not in state:
+        begin(state, own)
+    if alone() and st.query_params.get(TAB) != state.tab:
+        st.query_params[TAB] = state.tab
     return state
+
+
+def begin(state, own: str) -> None:
+    """The work of the address for this session, where it waits for one, else new work.
+
+    Only where the page is for this machine: on a network an address that is sent would bring the photos along.
+    """
+    name = st.query_params.get(TAB, "") if alone() else ""
+    work = tabs().back(name, own) if name else None
+    state.returned = work is not None
+    if work is None:
+        work = Work(Studio(engine()))
+        name = tabs().begin(work, own)
+    state.work, state.tab, state.stamp = work, name, next(STAMPS)
+    state.studio, state.jobs, state.files = work.studio, work.jobs, work.files
+    if state.returned:
+        state.brush = next(reversed(work.studio.masks), None)
+        at_work = next((SHOWN[kind] for kind in list(work.jobs)), None)
+        if view := at_work or ("edit" if work.studio.inversion is not None else None):
+            state.goto = view
 
 
 def say(key: str, **values: object) -> str:
@@ -62,7 +103,7 @@ def name_of(kind: str, name: str) -> str:
 
 def changed() -> None:
     """The recipe or the face is another one: what was drawn of it is old."""
-    st.session_state.stamp += 1
+    st.session_state.stamp = next(STAMPS)
 
 
 @contextmanager
@@ -96,7 +137,8 @@ def working(kind: str, text: str, finish: Callable[[Any], None]) -> None:
     if job is None:
         return
     if job.over:
-        del state.jobs[kind]
+        if state.jobs.pop(kind, None) is not job:
+            return
         with told():
             if job.state == FAILED:
                 raise job.error
@@ -142,7 +184,7 @@ def smaller(rgb: np.ndarray, side: int) -> np.ndarray:
 
 def kept(key: tuple, make) -> str:
     """A picture of this user's as a data URL, made once; the last dozen are remembered."""
-    pictures = st.session_state.pictures
+    pictures = st.session_state.work.pictures
     if key not in pictures:
         pictures[key] = make()
         while len(pictures) > 12:

@@ -256,6 +256,11 @@ class Studio:
         self.do(self.usable(recipe))
         return opened
 
+    @property
+    def linked(self) -> bool:
+        """Does a recipe wait that has no photo of its own, from an address?"""
+        return self.waiting is not None and not self.waiting.photo_sha256
+
     def adopt(self) -> None:
         """Use the recipe that waits on the photo that is open."""
         if self.waiting is not None:

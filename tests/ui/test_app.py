@@ -10,6 +10,7 @@ from streamlit.testing.v1 import AppTest
 from editing.faces import photo as photos
 from editing.heads.maps import SIDE
 from stylegan2.errors import UsageError
+from ui import page as pages
 from ui import words
 from ui.presets import PRESETS
 from ui.views import paint
@@ -29,7 +30,8 @@ def page(mobile, monkeypatch):
             app.query_params[name] = value
         return app.run()
 
-    return start
+    yield start
+    pages.tabs()._tabs.clear()  # to Streamlit's tests, all sessions are open for ever
 
 
 def sound(app):
@@ -106,7 +108,9 @@ def test_parts_are_painted_and_moved_beside_other_edits(page):
     for name in ("paint", "boxes"):
         app = view(app, name)
         assert not errors(app) and not app.button(key="undo").disabled
-    assert any(key[0] == "ground" for key in app.session_state["pictures"])  # without the smile: it is not on the map
+    assert any(
+        key[0] == "ground" for key in app.session_state["work"].pictures
+    )  # without the smile: it is not on the map
     app.button(key="undo").click()
     app = sound(app.run())
     assert [step.op for step in studio.steps()] == ["latent"]

@@ -115,6 +115,36 @@ def test_from_upload_to_export_and_back(visit, picture, tmp_path):
     assert unedited.startswith("data:image/jpeg")
 
 
+def test_a_page_that_is_loaded_anew_goes_on_and_a_copy_of_it_does_not(visit, picture):
+    page = visit()
+    page.locator('input[type="file"]').first.set_input_files(picture)
+    page.locator(".viewer").wait_for()
+    step(page, "smile", 12)
+    page.reload()
+    page.locator(".viewer").wait_for()
+    assert value(page, "smile") == pytest.approx(1.2)
+    page.keyboard.press("Control+z")
+    page.wait_for_function("() => deep('input[data-edit=smile]')?.value == 0")
+    calm(page)
+
+    here, other = page.url, page.context.new_page()
+    other.set_default_timeout(90_000)
+    other.goto(here)
+    other.get_by_text("Drop a photo here").first.wait_for()
+    name = "() => new URLSearchParams(location.search).get('tab')"
+    other.wait_for_function(f"old => ![null, old].includes(({name})())", arg=page.evaluate(name))
+    assert other.locator(".viewer").count() == 0
+    assert page.url == here
+
+
+def test_work_goes_on_while_its_page_is_loaded_anew(visit, picture):
+    page = visit()
+    page.locator('input[type="file"]').first.set_input_files(picture)
+    page.get_by_role("button", name="Cancel").wait_for()
+    page.reload()
+    page.locator(".viewer").wait_for()
+
+
 def test_a_gray_photo_gets_colours(visit, picture):
     rgb = np.asarray(Image.open(picture).convert("L").convert("RGB"))
     Image.fromarray(rgb).save(picture)

@@ -70,23 +70,23 @@ def viewer(state, tool: str | None, key: str = "viewer", more: dict | None = Non
     """The quick picture of the recipe, or the real one where it has been drawn since; more: what a tool needs, and
     words of its own."""
     studio = state.studio
-    final = state.result is not None and state.result[0] == state.stamp
+    final = state.work.result is not None and state.work.result[0] == state.stamp
     if not final and state.pop("settle", None) == state.stamp:
         with page.told():
             draw(state)
-        final = state.result is not None and state.result[0] == state.stamp
+        final = state.work.result is not None and state.work.result[0] == state.stamp
     place = (studio.current.photo.sha256, studio.current.face, studio.current.chosen[studio.current.face])
     if final:
-        result = state.result[1]
+        result = state.work.result[1]
         now = page.kept(("final", state.stamp), lambda: page.url(result.crop))
         before = page.kept(("before", *place), lambda: page.url(studio.before()))
     else:
         with page.told():
             quick = studio.preview()
             state.quick = page.url(quick, 85)
-            state.thumbs[studio.recipe.model_dump_json()] = page.url(page.smaller(quick, 80), 80)
-            while len(state.thumbs) > 4 * THUMBS:
-                state.thumbs.pop(next(iter(state.thumbs)))
+            state.work.thumbs[studio.recipe.model_dump_json()] = page.url(page.smaller(quick, 80), 80)
+            while len(state.work.thumbs) > 4 * THUMBS:
+                state.work.thumbs.pop(next(iter(state.work.thumbs)))
         before = page.kept(("small", *place), lambda: page.url(page.smaller(studio.before(), 512)))
         now = state.get("quick", before)
     names = ("after", "before", "wipe", "difference", "hold", "erase", "clear", "use", "back", "drag")
@@ -122,7 +122,7 @@ def draw(state) -> None:
     if state.studio.recipe != before:
         page.changed()
         state.news = page.say("locked")
-    state.result = (state.stamp, result)
+    state.work.result = (state.stamp, result)
     share(state)
 
 
@@ -286,9 +286,9 @@ def reset() -> None:
 
 def verdict(state) -> None:
     """Is it still the person, and what else changed?  Once the real picture is there."""
-    if state.result is None or state.result[0] != state.stamp:
+    if state.work.result is None or state.work.result[0] != state.stamp:
         return
-    result = state.result[1]
+    result = state.work.result[1]
     if not result.edit.changed:
         return
     st.markdown(f"**{page.say('identity')}**")
@@ -318,7 +318,7 @@ def line(state) -> list[list]:
     """The last recipes of the history: their place on it, and a small picture where one was drawn."""
     recipes = state.studio.current.history.line
     shown = range(max(0, len(recipes) - THUMBS), len(recipes))
-    return [[index, state.thumbs.get(recipes[index].model_dump_json(), "")] for index in shown]
+    return [[index, state.work.thumbs.get(recipes[index].model_dump_json(), "")] for index in shown]
 
 
 def went(key: str) -> None:
@@ -356,7 +356,7 @@ def use_version(recipe: Recipe) -> None:
 
 
 def share(state) -> None:
-    """The edits of the address, so that it can be kept or sent: no photo is in it."""
+    """The edits of the address, so that it can be kept: no photo is in it."""
     steps = [s for s in state.studio.steps() if s.op in (*SLIDING, OP) and not (s.region or "").startswith("mask:")]
     text = ",".join(
         f"{s.parameters.get('name', saying.SAY)}:{s.strength:g}" + (f"@{s.region}" if s.region else "")
@@ -369,6 +369,12 @@ def share(state) -> None:
             st.query_params[name] = value
         else:
             st.query_params.pop(name, None)
+    state.work.shared = address()
+
+
+def address() -> tuple:
+    """What the address says of edits."""
+    return tuple(tuple(st.query_params.get_all(name)) for name in ("edits", saying.SAY, saying.MEANT))
 
 
 def from_link(text: str) -> None:

@@ -50,7 +50,7 @@ def show() -> None:
         seed = number.number_input(page.say("seed"), 0, 2**31 - 1, 42, key="seed")
         if button.button(page.say("generate"), key="generate", width="stretch"):
             with page.told():
-                state.given = None
+                state.work.given = None
                 state.studio.generated(int(seed))
                 arrive()
             st.rerun()
@@ -62,16 +62,16 @@ def show() -> None:
 def take(data: bytes, name: str) -> None:
     """A file the user gave; where there is no question about its face, the search begins at once."""
     state = st.session_state
-    state.given = None
+    state.work.given = None
     with page.told():
         try:
             opened = state.studio.open(data, name)
         except NoFaceFound:
-            state.given = Given(data, name, "", state.stamp)  # perhaps a drawing
+            state.work.given = Given(data, name, "", state.stamp)  # perhaps a drawing
             raise
         page.changed()
         if drawing.is_gray(opened.photo.rgb):
-            state.given = Given(data, name, opened.photo.sha256, state.stamp)
+            state.work.given = Given(data, name, opened.photo.sha256, state.stamp)
             return
         if state.studio.inversion is not None:
             arrive()
@@ -85,7 +85,7 @@ def faceless() -> None:
     if "draw" in state.jobs:
         page.working("draw", page.say("drawing"), drew)
         return
-    given, opened = state.given, state.studio.current
+    given, opened = state.work.given, state.studio.current
     if given is None:
         return
     if given.sha256:
@@ -107,7 +107,7 @@ def faceless() -> None:
 def drew(opened) -> None:
     state = st.session_state
     state.studio.drawn(opened)
-    state.given = None
+    state.work.given = None
     arrive()
 
 
@@ -126,8 +126,8 @@ def begin() -> None:
 def arrive() -> None:
     """The face is found: on to editing it."""
     state = st.session_state
-    state.result, state.goto = None, "edit"
-    if state.studio.waiting is not None and not state.studio.waiting.photo_sha256:  # from a link
+    state.work.result, state.goto = None, "edit"
+    if state.studio.linked:
         state.studio.adopt()
     if state.studio.left_out:
         state.news, state.studio.left_out = page.say("left.out", count=state.studio.left_out), 0

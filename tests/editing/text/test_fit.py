@@ -25,11 +25,12 @@ def test_targets_are_where_poles_are_asked_for():
 
 def test_it_learns_from_little(tmp_path, monkeypatch):
     monkeypatch.setattr(fit, "HELD", 100)
+    monkeypatch.setattr(fit, "BATCH", 16)
     said = []
-    found = fit.reader(700, 150, tmp_path / "s.safetensors", report=said.append)
-    requests = [instructions.draw(__import__("numpy").random.default_rng((0, i))) for i in range(100, 700)]
-    chances = found.chances([request.text for request in requests[:200]])
-    asked = fit.targets(requests[:200], found.names) > 0
+    found = fit.reader(500, 120, tmp_path / "s.safetensors", report=said.append)
+    requests = [instructions.draw(__import__("numpy").random.default_rng((0, i))) for i in range(100, 300)]
+    chances = found.chances([request.text for request in requests])
+    asked = fit.targets(requests, found.names) > 0
     assert chances[asked].mean() > 4 * chances[~asked].mean()
     assert "understood exactly" in said[-1]
 
