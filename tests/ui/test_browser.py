@@ -140,7 +140,7 @@ def test_a_page_that_is_loaded_anew_goes_on_and_a_copy_of_it_does_not(visit, pic
 def test_work_goes_on_while_its_page_is_loaded_anew(visit, picture):
     page = visit()
     page.locator('input[type="file"]').first.set_input_files(picture)
-    page.get_by_role("button", name="Cancel").wait_for()
+    page.locator(".st-key-cancel-invert").wait_for()
     page.reload()
     page.locator(".viewer").wait_for()
 
