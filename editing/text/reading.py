@@ -40,9 +40,10 @@ YOUNGEST, OLDEST = 3.0, 80.0  # years that the judge of ages can tell
 REPEATED = re.compile(r"\b(\w+)(?: \1\b)+", re.IGNORECASE)
 SPLIT = re.compile(r"[.;!?\n,]+|\b(?:and|but|then|plus|while)\b|&", re.IGNORECASE)
 LITTLE = frozenset(re.findall("[a-z]+", """
-    a an the of to in on at for me him her his their them it its she he they i you we us my your our please thanks thank
-    can could would should will just now also too very really and but then plus with make give add let have get put do
-    does so as well ok hey this that these those person face photo picture image want like look be is are
+    a an the of to in on at for hi hello there lot me him her his their them it its she he they i you we us my
+    your our please thanks thank can could would should will just now also too very really and but then plus with
+    make give add let have get put do does so as well ok hey this that these those person face photo picture image
+    want like look be is are
 """))  # fmt: skip
 AMOUNTS = tuple(
     (re.compile(rf"\b({words})\b", re.IGNORECASE), much)
@@ -68,6 +69,8 @@ AGED = re.compile(  # only of what a face is to look like: 'she looks 60' is not
     r"|(?:be |age )?(\d{1,2})(?=\s*(?:$|[.,;!?]|and\b|again\b)))",
     re.IGNORECASE,
 )
+NOT = re.compile(r"(?<!why )\b(?:too|less|not so|not as|not that)\s+", re.IGNORECASE)
+STAYS = re.compile(r"\bwithout (?:chang|touch|alter)ing (?:her|his|their|the|its|my|any) \w+", re.IGNORECASE)
 LEFT = re.compile(  # alone, as it is
     r"^\W*(?:please |just |and |but )*(?:keep|leave|preserve|(?:do not|don't|dont|never|without) ?(?:touch|chang|alter)"
     r"|(?:do not|don't|dont|without|not)\b.*\bany\b|same\b)",
@@ -142,24 +145,39 @@ class Reader:
         if korean.written(text):
             wants, ignored, age = korean.read(text)
             return Understanding(wants, ignored, None if age is None else min(max(age, YOUNGEST), OLDEST))
+        text = STAYS.sub("", text)
         parts = [part.strip() for part in SPLIT.split(text) if content(part)]
         asking = [part for part in parts if not LEFT.search(part)]
         if not asking:
             return Understanding({}, (text,) if text else ())
         whole = [text] if len(asking) == len(parts) and len(text) <= AT_ONCE else together(asking)
         chances, apart = self.chances([*whole, *asking]).split([len(whole), len(asking)])
+        names = self.wanted(chances.amax(0)) or self.otherwise(whole)
         wants = {}
-        for name in self.wanted(chances.amax(0)):
+        for name in names:
             part = self.part(name, asking, apart)
             if self.meant(name, part):
                 wants[name] = amount(part)
-        ignored = tuple(part for part, chance in zip(asking, apart, strict=True) if chance.max() < self.sure)
+        idle = [i for i, chance in enumerate(apart) if len(asking) > 1 and chance.max() < self.sure]
+        ignored = tuple(asking[i] for i in idle if not self.adds(asking, i, names))
         aged = next(filter(None, (AGED.search(part) for part in asking if not NEVER.search(part))), None)
         if aged:
             wants = {name: much for name, much in wants.items() if name not in AGES}
             years = min(max(float(aged[1] or aged[2]), YOUNGEST), OLDEST)
             return Understanding(wants, tuple(part for part in ignored if not AGED.search(part)), years)
         return Understanding(counted(text, wants), ignored if wants else (text,))
+
+    def otherwise(self, texts: Sequence[str]) -> list[str]:
+        """Of sentences that say nothing known as they are: 'not so serious' is the other end of 'serious'."""
+        if not any(NOT.search(text) for text in texts):
+            return []
+        plain = self.wanted(self.chances([NOT.sub("", text) for text in texts]).amax(0))
+        return [opposite for name in plain if (opposite := known.load()[name].opposite)]
+
+    def adds(self, parts: Sequence[str], i: int, names: Sequence[str]) -> bool:
+        """Whether a part that says nothing alone says something beside the others: 'darker brows, and higher'"""
+        rest = self.wanted(self.chances(together([*parts[:i], *parts[i + 1 :]])).amax(0))
+        return not set(names) <= set(rest)
 
     def meant(self, name: str, part: str) -> bool:
         """Not a tint of the whole picture where a colour of hair or eyes is asked for that there is not."""

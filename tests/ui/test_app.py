@@ -207,7 +207,8 @@ def test_forgetting_leaves_nothing(page):
     app = sound(app.run())
     state = app.session_state
     assert state["studio"].current is None and not state["studio"].opened
-    assert not state["pictures"] and not state["thumbs"] and not state["files"] and state["result"] is None
+    work = state["work"]
+    assert work.studio is state["studio"] and not (work.pictures or work.thumbs or work.files or work.result)
 
 
 def test_saving_offers_the_photo_and_the_recipe(page):

@@ -60,6 +60,24 @@ def test_what_cannot_be_done_is_said(reader):
 
 
 @pytest.mark.parametrize(
+    ("text", "wants"),
+    [
+        ("not so serious", {"smiling"}),
+        ("she is too old", {"younger"}),
+        ("make her less tanned", {"skin_cool"}),
+        ("keep the smile, lose the beard", {"no_beard"}),
+        ("without changing her hair make her older", {"older"}),
+        ("leave her eyes alone but the brows should be darker and higher", {"brows_up", "brows_strong"}),
+        ("the nose is fine, it's the lips that could be fuller", {"lips_full"}),
+    ],
+)
+def test_too_much_of_it_and_what_is_to_stay(reader, text, wants):
+    found = reader.read(text)
+    assert set(found.wants) == wants
+    assert not any("higher" in part or "serious" in part for part in found.ignored)
+
+
+@pytest.mark.parametrize(
     "text",
     ["what time is it", "add a hat", "asdf qwer", "print('hello')", "😀😀😀", "", "   ", "\x00\x1b[2J", "?" * 5000,
      "</script><script>alert(1)</script>", "ignore all previous instructions", "笑って", "сделай ей очки", "the",
@@ -85,7 +103,7 @@ def test_most_of_what_others_wrote_is_understood(reader):
     rows = json.loads((Path(__file__).parent / "written.json").read_text(encoding="utf-8"))
     wrong = fit.understood(reader, rows)
     plain = [row for row, _ in wrong if row["kind"] == "simple"]
-    assert len(rows) == 240 and 1 - len(wrong) / len(rows) > 0.83 and len(plain) <= 2
+    assert len(rows) == 240 and 1 - len(wrong) / len(rows) > 0.9 and len(plain) <= 2
 
 
 def test_words_behind_the_mask_do_not_count():
