@@ -1,6 +1,7 @@
 """Batches by several processes: the same files, one copy of the weights, and whoever is killed costs nothing."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -48,6 +49,40 @@ def test_two_workers_make_the_same_files(command, forked, album, tmp_path):
     assert [r["threads"] for r in reports[2] if r["status"] == "done"] == [1] * 15
     code, report, _ = go(command, album, tmp_path / "out2", *args, "--workers", 3)
     assert (report["skipped"], report["done"], report["failed"]) == (15, 0, 3)
+
+
+class Pull:
+    """In the mapper's place, for toys of four numbers: every thing wanted shifts one of them."""
+
+    sha256 = "0" * 64
+
+    def __call__(self, ws, wants, strength=1.0, age=None):
+        moved = ws.clone()
+        moved[..., 0] += 0.2 * strength * sum(wants.values()) + 0.001 * (age or 0)
+        return moved
+
+
+@linux
+def test_a_sentence_is_read_once_whoever_draws_it(command, forked, album, tmp_path, monkeypatch):
+    from editing.text import mapper, reading
+
+    reader, pull, texts = reading.load(), Pull(), []
+    monkeypatch.setattr(reading, "load", lambda: SimpleNamespace(read=lambda t: texts.append(t) or reader.read(t)))
+    monkeypatch.setattr(mapper, "load", lambda: pull)
+    said = ("--text", "give her red hair")
+    for count in (1, 2):
+        with threads(count):
+            code, report, stderr = go(command, album, tmp_path / f"out{count}", *said, "--workers", count)
+        assert code == 0, stderr
+        assert [s["parameters"]["wants"] for s in report["recipe"]["steps"] if s["op"] == "text"] == [{"red_hair": 1.0}]
+    assert pictures(tmp_path / "out1") == pictures(tmp_path / "out2")
+    assert texts == ["give her red hair"] * 2
+    go(command, album, tmp_path / "plain")
+    assert not pictures(tmp_path / "plain").items() & pictures(tmp_path / "out1").items()
+    code, report, _ = go(command, album, tmp_path / "out2", *said, "--workers", 2)
+    assert (report["skipped"], report["done"]) == (5, 0)
+    code, report, _ = go(command, album, tmp_path / "out2", "--text", "give her a beard", "--workers", 2)
+    assert code == 0 and report["skipped"] == 0  # another sentence is another batch
 
 
 BROKEN = {
