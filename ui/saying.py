@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from editing.text import edits, poles, reading
+from editing.text import edits, poles
 from editing.types import Step, finite
 from encoders import sentence
 from stylegan2 import zoo
@@ -34,7 +34,7 @@ def lacking() -> str:
 
 def heard(text: str, face: int, region: str | None) -> tuple[Step, tuple[str, ...]]:
     """A sentence as a step, and what of it was left out.  UsageError where it asks for nothing known."""
-    return edits.step_of(text, face=face, region=region), reading.load().read(text).ignored
+    return edits.taken(text, face=face, region=region)
 
 
 def shown(text: str) -> str:

@@ -31,22 +31,30 @@ def step_of(text: str, strength: float = 1.0, face: int = 0, region: str | None 
 
     UsageError where it asks for nothing known.
     """
-    return told(text, strength, face, region, before)[0]
+    return taken(text, strength, face, region, before)[0]
 
 
 def told(
     text: str, strength: float = 1.0, face: int = 0, region: str | None = None, before: str = ""
 ) -> tuple[Step, list[str]]:
-    """The same, and what a person should know of it, see `notes`; the sentence is read once."""
-    text = plain(text)
-    found = between(plain(before), text) if before else reading.load().read(text)
+    """The same, and what a person should know of it, see `notes`."""
+    step, ignored = taken(text, strength, face, region, before)
+    return step, notes(step, ignored)
+
+
+def taken(
+    text: str, strength: float = 1.0, face: int = 0, region: str | None = None, before: str = ""
+) -> tuple[Step, tuple[str, ...]]:
+    """The same, and the parts of the sentence that were left out; the sentence is read once."""
+    found = between(before, text) if plain(before) else reading.load().read(text)
     if not (found.wants or found.age is not None):
-        raise UsageError(refused(text, before))
-    parameters: dict[str, Any] = {"text": text, "wants": dict(found.wants), "strength": finite(strength, "the text")}
+        raise UsageError(refused(plain(text), plain(before)))
+    parameters: dict[str, Any] = {
+        "text": plain(text), "wants": dict(found.wants), "strength": finite(strength, "the text"),
+    }  # fmt: skip
     if found.age is not None:
         parameters["age"] = found.age
-    step = Step(op=OP, parameters=parameters, face=face, region=region)
-    return step, notes(step, found.ignored)
+    return Step(op=OP, parameters=parameters, face=face, region=region), tuple(map(plain, found.ignored))
 
 
 def split_region(text: str) -> tuple[str, str | None]:
@@ -116,7 +124,8 @@ def sha256() -> str:
 
 def plain(text: str) -> str:
     """A sentence as it is kept: no more than is read of it, in characters that every file can hold."""
-    kept = "".join(c if c.isprintable() else " " for c in text[: reading.LONGEST])
+    lines = re.sub(r"\s*\n\s*", ". ", text[: reading.LONGEST].strip())
+    kept = "".join(c if c.isprintable() else " " for c in lines)
     return " ".join(kept.encode("utf-8", "replace").decode().split())
 
 

@@ -17,13 +17,22 @@ from editing.text import poles as known
 
 HANGUL = re.compile(r"[\uac00-\ud7a3\u1100-\u11ff\u3130-\u318f]")
 LITTLE, MUCH = re.compile("조금|살짝|약간|은은"), re.compile("많이|훨씬|매우|아주|엄청|굉장히|완전|확|최대")
-YEARS = re.compile(r"(\d{1,3}|(?<![가-힣])한|(?<![가-힣])두|세|다섯|열|스무|서른) ?(살|년|세)")
-COUNTED = {"한": 1, "두": 2, "세": 3, "다섯": 5, "열": 10, "스무": 20, "서른": 30}
+COUNTED = {
+    "열다섯": 15, "스무": 20, "서른": 30, "마흔": 40, "쉰": 50, "예순": 60, "일흔": 70, "여든": 80, "다섯": 5, "한": 1,
+    "두": 2, "세": 3, "열": 10,
+}  # fmt: skip
+_COUNT = rf"\d{{1,3}}|(?<![가-힣])(?:{'|'.join(COUNTED)})"
+YEARS = re.compile(rf"({_COUNT}) ?(살|년|세)(?!인데|이지만|이고|이니|짜리)")
 NEAR = 10  # characters
 SPLIT = re.compile(r"[.,;!?\n]+|그리고|하고 |고 |며 ")
 NEVER = re.compile(r"지 ?(말|마|않)|(?<![가-힣])안 ?(해|하|되|쓴|쓰|바른|한)|싫|멈춰")  # it is not wanted
 LESS = re.compile(r"(?<![가-힣])덜 ")
-LOOKS = re.compile(r"(\d{1,3}) ?(세|살|대)(?:로| ?(?:정도|쯤)?(?:로| ?처럼| ?같이))")
+LOOKS = re.compile(
+    rf"({_COUNT}) ?(세|살|대)(?: ?(?:초반|중반|후반))?(?: ?(?!아래|위|더|덜)[가-힣]{{1,4}}?)?"
+    r"(?:으?로|까지| ?처럼| ?같이| ?같은)(?![가-힣])"
+)
+TOO_MUCH, MEANS = re.compile("너무"), re.compile("게|지 ?않|지 ?말")  # a complaint, unless it says how it is to be
+NOT_IN = re.compile(r"(?<![가-힣])안 ")
 
 
 def written(text: str) -> bool:
@@ -46,9 +55,9 @@ def read(text: str) -> tuple[dict[str, float], tuple[str, ...], float | None]:
     wants: dict[str, float] = {}
     for start, end, name in sorted(chosen):
         first, last = clause(text, start, end)
-        said = meant(name, text[first:last], text[first:start], text[end:last])
+        said = meant(name, text[first:start], text[start:end], text[end:last])
         if said:
-            for other in [other for other in wants if apart(other, said)]:
+            for other in [other for other in wants if known.apart(other, said)]:
                 del wants[other]  # what is said last counts
             wants[said] = amount(text[first:last], start - first, end - first, said)
     aged = next((m for m in LOOKS.finditer(text) if not NEVER.search(text[m.end() : clause(text, *m.span())[1]])), None)
@@ -61,24 +70,18 @@ def read(text: str) -> tuple[dict[str, float], tuple[str, ...], float | None]:
 
 def years(aged: re.Match) -> float:
     """'60세' is 60, '60대' the middle of its decade."""
-    return float(aged[1]) + (5 if aged[2] == "대" else 0)
+    return float(COUNTED.get(aged[1]) or aged[1]) + (5 if aged[2] == "대" else 0)
 
 
-def meant(name: str, inside: str, before: str, after: str) -> str:
+def meant(name: str, before: str, match: str, after: str) -> str:
     """A pole whose words stand in this clause -> the one that is wanted: its opposite where there is to be less of it,
     none ('') where it is not to be."""
     opposite = known.load()[name].opposite
-    if LESS.search(before):
+    if LESS.search(before) or (TOO_MUCH.search(before + match) and not MEANS.search(after)):
         return opposite
-    if NEVER.search(after) or re.search(r"(?<![가-힣])안 ", inside):
-        return opposite if name in ("glasses", "makeup", "lipstick", "smiling") else ""
+    if NEVER.search(after) or (NOT_IN.search(before[-3:] + match) and not name.startswith("no_")):
+        return opposite if name in ("glasses", "makeup", "lipstick", "smiling", "teeth") else ""
     return name
-
-
-def apart(a: str, b: str) -> bool:
-    """Do two poles pull one judge both ways?"""
-    first, second = known.load()[a].wants, known.load()[b].wants
-    return any(first[judge] * second[judge] < 0 for judge in first.keys() & second.keys())
 
 
 def clause(text: str, start: int, end: int) -> tuple[int, int]:

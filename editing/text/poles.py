@@ -87,6 +87,12 @@ def load() -> Mapping[str, Pole]:
     }
 
 
+def apart(a: str, b: str) -> bool:
+    """Do two poles pull one judge both ways?"""
+    first, second = load()[a].wants, load()[b].wants
+    return any(first[judge] * second[judge] < 0 for judge in first.keys() & second.keys())
+
+
 def main() -> None:
     """Count how many of a folder's judged faces every pole holds of."""
     parser = argparse.ArgumentParser(description=main.__doc__)

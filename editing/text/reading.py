@@ -15,6 +15,7 @@ see `korean`.
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 
 from editing.heads import files
 from editing.judges import population
-from editing.text import korean
+from editing.text import counting, korean
 from editing.text import poles as known
 from encoders import sentence
 from encoders.sentence import SentenceEncoder
@@ -36,6 +37,7 @@ DEPTH = 4  # layers of the sentence encoder that stay as they are; those above a
 SURE = 0.4
 FILE, FORMAT = Path(__file__).with_name("data") / "reader.safetensors", "wplus-reader-1"
 LONGEST, AT_ONCE = 600, 160  # characters that are read, and that are read at once
+PARTS, FEW = 12, 6  # parts that are looked at alone, and of which each is looked at beside the others
 YOUNGEST, OLDEST = 3.0, 80.0  # years that the judge of ages can tell
 REPEATED = re.compile(r"\b(\w+)(?: \1\b)+", re.IGNORECASE)
 SPLIT = re.compile(r"[.;!?\n,]+|\b(?:and|but|then|plus|while)\b|&", re.IGNORECASE)
@@ -45,43 +47,35 @@ LITTLE = frozenset(re.findall("[a-z]+", """
     make give add let have get put do does so as well ok hey this that these those person face photo picture image
     want like look be is are
 """))  # fmt: skip
-AMOUNTS = tuple(
-    (re.compile(rf"\b({words})\b", re.IGNORECASE), much)
-    for words, much in (
-        ("slightly|subtl[ey]|somewhat|gently|mildly|hint|bit|tad|touch|a little|little bit|smidge|ever so", 0.5),
-        ("extremely|incredibly|insanely|massively|as possible|maximum|totally|completely", 2.0),
-        ("much|a lot|lots|way|far|very|really|considerably|strongly|heavily|super|loads|seriously|good deal", 1.5),
-    )
-)
-NUMBERS = {
-    "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
-    "eleven": 11, "twelve": 12, "fifteen": 15, "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60,
-    "seventy": 70, "a": 1, "an": 1, "several": 7, "few": 5, "couple": 2, "some": 5,
-}  # fmt: skip
-TENS = "twenty|thirty|forty|fifty|sixty|seventy"
-COUNT = rf"\d{{1,3}}(?:\.\d+)?|(?:{TENS})[ -](?:{'|'.join(list(NUMBERS)[:9])})|{'|'.join(NUMBERS)}"
-YEARS = re.compile(
-    rf"(?<![\w.])(?<!half )({COUNT})[ -](?:(?:odd|of|or so|more|full|good)\s+)*(years?|yrs?|decades?)\b", re.IGNORECASE
-)
-AGED = re.compile(  # only of what a face is to look like: 'she looks 60' is not asked for
-    r"\b(?:(?:look|appear|seem)(?: like)?|make (?:her|him|them|me|it)|into|like|to) (?:a |an )?(?:"
-    r"(\d{1,3})[ -]*(?:years?|yrs?)?[ -]old\b(?! (?:photo|picture|image))"
-    r"|(?:be |age )?(\d{1,2})(?=\s*(?:$|[.,;!?]|and\b|again\b)))",
-    re.IGNORECASE,
-)
 NOT = re.compile(r"(?<!why )\b(?:too|less|not so|not as|not that)\s+", re.IGNORECASE)
-STAYS = re.compile(r"\bwithout (?:chang|touch|alter)ing (?:her|his|their|the|its|my|any) \w+", re.IGNORECASE)
-LEFT = re.compile(  # alone, as it is
-    r"^\W*(?:please |just |and |but )*(?:keep|leave|preserve|(?:do not|don't|dont|never|without) ?(?:touch|chang|alter)"
-    r"|(?:do not|don't|dont|without|not)\b.*\bany\b|same\b)",
+LESS = re.compile(r"\b(?:less|not so|not as|not that)\s+", re.IGNORECASE)
+DISLIKED = re.compile(
+    r"^\W*(?:i |we )?(?:really )?(?:do not|don't|dont|never) (?:want|like|need)\s+(?:(?:her|him|them|me) to )?",
     re.IGNORECASE,
 )
-NEVER = re.compile(r"\b(?:don't|dont|not|never|without)\b", re.IGNORECASE)
-WHOLE_PICTURE = ("pink_tint", "green_tint", "warm", "cool", "colourful", "faded")
+STAYS = re.compile(
+    r"\b(?:without|not) (?:chang|touch|alter)ing (?:(?:any|every)thing(?: else)?"
+    r"|(?:her|his|their|the|its|my|any) \w+(?: colou?r)?)",
+    re.IGNORECASE,
+)
+LEFT = re.compile(  # alone, as it is
+    r"^\W*(?:please |just |and |but )*(?:(?:keep|leave|preserve)\b(?!.*\b(?:off|out|closed|shut)\b)"
+    r"|(?:do not|don't|dont|never|without) ?(?:touch|chang|alter)"
+    r"|(?:do not|don't|dont|not)\b.*\bany\b|same\b(?!.*\bwith\b))",
+    re.IGNORECASE,
+)
+WITHOUT_ANY = re.compile(r"\bwithout any\b", re.IGNORECASE)
+WHOLE_PICTURE = ("pink_tint", "green_tint", "warm", "cool", "colourful", "faded", "sharp", "soft")
 PLACED = re.compile(
-    r"\b(?:hair|eyes?|eyebrows?|lips?|skin|teeth|background|backdrop|shirt|dress|nails?)\b", re.IGNORECASE
+    r"\b(?:hair|eyes?|eyebrows?|lips?|skin|teeth|background|backdrop|shirt|dress|nails?|jaw|jawline|chin)\b",
+    re.IGNORECASE,
 )
 AGES = ("older", "elderly", "younger", "childlike")
+ONE_OF = (AGES, ("smiling", "sad", "angry", "serious"))  # of which nobody can be two that pull apart
+THINGS = frozenset((  # what one may not want to have
+    "glasses", "makeup", "lipstick", "beard", "moustache", "facial_hair", "fringe", "blush", "eye_shadow", "eyeliner",
+    "teeth", "wrinkled", "smiling",
+))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -141,72 +135,91 @@ class Reader:
 
     def read(self, text: str) -> Understanding:
         """What a sentence asks for; nothing, and the whole sentence ignored, where it asks for nothing known."""
-        text = REPEATED.sub(r"\1", " ".join(text[:LONGEST].split()))
+        text, rest = plain(text[:LONGEST]), text[LONGEST:].strip()
         if korean.written(text):
             wants, ignored, age = korean.read(text)
             return Understanding(wants, ignored, None if age is None else min(max(age, YOUNGEST), OLDEST))
-        text = STAYS.sub("", text)
-        parts = [part.strip() for part in SPLIT.split(text) if content(part)]
-        asking = [part for part in parts if not LEFT.search(part)]
+        said = STAYS.sub("", text)
+        parts = [part.strip() for part in SPLIT.split(said) if content(part)]
+        asking = [WITHOUT_ANY.sub("without", part) for part in parts if not LEFT.search(part)]
         if not asking:
             return Understanding({}, (text,) if text else ())
-        whole = [text] if len(asking) == len(parts) and len(text) <= AT_ONCE else together(asking)
-        chances, apart = self.chances([*whole, *asking]).split([len(whole), len(asking)])
-        names = self.wanted(chances.amax(0)) or self.otherwise(whole)
+        whole = [said] if len(asking) == len(parts) and len(said) <= AT_ONCE else together(asking)
+        chances, apart = self.chances([*whole, *asking[:PARTS]]).split([len(whole), min(len(asking), PARTS)])
         wants = {}
-        for name in names:
-            part = self.part(name, asking, apart)
-            if self.meant(name, part):
-                wants[name] = amount(part)
-        idle = [i for i, chance in enumerate(apart) if len(asking) > 1 and chance.max() < self.sure]
-        ignored = tuple(asking[i] for i in idle if not self.adds(asking, i, names))
-        aged = next(filter(None, (AGED.search(part) for part in asking if not NEVER.search(part))), None)
-        if aged:
+        for name in self.meant(self.wanted(chances.amax(0)), asking, apart):
+            part = asking[int(apart[:, self.names.index(name)].argmax())]
+            if name not in WHOLE_PICTURE or not PLACED.search(part):  # no tint of all for purple hair
+                wants[name] = counting.amount(part)
+        ignored = [*self.idle(asking, apart, wants), *asking[PARTS:], *([f"{rest[:40]}..."] if rest else [])]
+        ages = [age for part in asking if (age := counting.age(part)) is not None]
+        if ages:
             wants = {name: much for name, much in wants.items() if name not in AGES}
-            years = min(max(float(aged[1] or aged[2]), YOUNGEST), OLDEST)
-            return Understanding(wants, tuple(part for part in ignored if not AGED.search(part)), years)
-        return Understanding(counted(text, wants), ignored if wants else (text,))
-
-    def otherwise(self, texts: Sequence[str]) -> list[str]:
-        """Of sentences that say nothing known as they are: 'not so serious' is the other end of 'serious'."""
-        if not any(NOT.search(text) for text in texts):
-            return []
-        plain = self.wanted(self.chances([NOT.sub("", text) for text in texts]).amax(0))
-        return [opposite for name in plain if (opposite := known.load()[name].opposite)]
-
-    def adds(self, parts: Sequence[str], i: int, names: Sequence[str]) -> bool:
-        """Whether a part that says nothing alone says something beside the others: 'darker brows, and higher'"""
-        rest = self.wanted(self.chances(together([*parts[:i], *parts[i + 1 :]])).amax(0))
-        return not set(names) <= set(rest)
-
-    def meant(self, name: str, part: str) -> bool:
-        """Not a tint of the whole picture where a colour of hair or eyes is asked for that there is not."""
-        return name not in WHOLE_PICTURE or not PLACED.search(part)
+            left = tuple(part for part in ignored if counting.age(part) is None)
+            return Understanding(wants, left, min(max(ages[0], YOUNGEST), OLDEST))
+        return Understanding(counted(said, wants), tuple(ignored) if wants else (text,))
 
     def wanted(self, chances: Tensor) -> list[str]:
-        """Of chances (P,): poles that are sure, without their less sure opposites."""
+        """Of chances (P,): poles that are sure, without less sure ones that pull the other way."""
         sure = {name: float(c) for name, c in zip(self.names, chances, strict=True) if c >= self.sure}
-        return [name for name in sure if sure.get(known.load()[name].opposite, 0.0) <= sure[name]]
+        return [name for name in sure if not any(sure[other] > sure[name] for other in sure if clash(name, other))]
 
-    def part(self, name: str, parts: Sequence[str], chances: Tensor) -> str:
-        """The part that asks for a pole the most."""
-        return parts[int(chances[:, self.names.index(name)].argmax())]
+    def meant(self, names: Sequence[str], parts: Sequence[str], apart: Tensor) -> list[str]:
+        """Poles of a sentence with what parts mean that have 'less', 'too', 'not so' or 'I don't want' in them, where
+        the network missed it: 'not so serious' is the other end of 'serious', and so is 'less sad' of 'sad'."""
+        found = list(names)
+        for part, chances in zip(parts, apart, strict=False):
+            disliked = DISLIKED.search(part)
+            if not (disliked or NOT.search(part)):
+                continue
+            bare = self.chances([DISLIKED.sub("", part) if disliked else NOT.sub("", part)])[0]
+            own, plain = self.wanted(chances), self.wanted(bare)
+            if len(own) > 1 or len(plain) != 1 or (disliked and plain[0] not in THINGS):
+                continue
+            i, opposite = self.names.index(plain[0]), known.load()[plain[0]].opposite
+            if own == plain and LESS.search(part) and bare[i] >= chances[i]:
+                found = [name for name in found if name != plain[0]]
+                own = []
+            said = own[0] if own else opposite
+            if said and said not in found and not any(known.apart(said, other) for other in found):
+                found.append(said)
+        return found
+
+    def idle(self, parts: Sequence[str], apart: Tensor, wants: Mapping[str, float]) -> list[str]:
+        """Parts that say nothing known, neither alone nor beside the others ('darker brows, and higher')."""
+        silent = [i for i, chances in enumerate(apart) if chances.max() < self.sure and not NOT.search(parts[i])]
+        if not wants or not 1 < len(parts) <= FEW:
+            return [parts[i] for i in silent if not wants or len(parts) > FEW]
+        rests = [[j for j in range(len(parts)) if j != i] for i in silent]
+        texts = [together([parts[j] for j in rest]) for rest in rests]
+        chances = self.chances([text for some in texts for text in some]).split([len(some) for some in texts])
+        said = (
+            self.meant(self.wanted(some.amax(0)), [parts[j] for j in rest], apart[rest])
+            for some, rest in zip(chances, rests, strict=True)
+        )
+        return [parts[i] for i, names in zip(silent, said, strict=True) if wants.keys() <= set(names)]
+
+
+def plain(text: str) -> str:
+    """A sentence with one kind of apostrophe, its lines as sentences, and no word twice in a row."""
+    text = re.sub(r"\s*\n\s*", ". ", text.strip().replace("\u2019", "'").replace("\u2018", "'"))
+    return REPEATED.sub(r"\1", " ".join(text.split()))
+
+
+def clash(a: str, b: str) -> bool:
+    """Two ends of one thing, or two ages or moods that nobody can have at once."""
+    return known.load()[a].opposite == b or (any(a in some and b in some for some in ONE_OF) and known.apart(a, b))
 
 
 def together(parts: Sequence[str]) -> list[str]:
-    """Parts as sentences of AT_ONCE characters or fewer; what is longer alone is cut."""
+    """Parts as sentences of AT_ONCE characters or fewer; what is longer alone is cut between words."""
     found: list[str] = []
     for part in parts:
         if found and len(found[-1]) + len(part) + 2 <= AT_ONCE:
             found[-1] += f", {part}"
         else:
-            found.append(part[:AT_ONCE])
+            found += textwrap.wrap(part, AT_ONCE)
     return found
-
-
-def amount(part: str) -> float:
-    """How much: 1, or what a word for little or much says."""
-    return next((much for words, much in AMOUNTS if words.search(part)), 1.0)
 
 
 def content(part: str) -> bool:
@@ -216,12 +229,9 @@ def content(part: str) -> bool:
 
 def counted(text: str, wants: Mapping[str, float]) -> dict[str, float]:
     """With the number of years that the sentence gives, if it is about age."""
-    found, age = YEARS.search(text), next((name for name in wants if name in AGES), None)
-    if age is None or not found:
+    years, age = counting.years(text), next((name for name in wants if name in AGES), None)
+    if age is None or years is None:
         return dict(wants)
-    tens, _, units = found[1].lower().replace("-", " ").partition(" ")
-    number = NUMBERS[tens] + NUMBERS.get(units, 0) if tens in NUMBERS else float(tens)
-    years = number * (10 if found[2].lower().startswith("decade") else 1)
     _, deviation = population.load()["age"]
     amount = round(min(years / deviation / abs(known.load()[age].wants["age"]), 3.0), 2)
     return {name: amount if name == age else much for name, much in wants.items() if name != age or amount}

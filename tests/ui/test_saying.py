@@ -71,7 +71,7 @@ def step(text="make her smile", wants=None, strength=1.0, **more):
 def test_a_sentence_is_a_step_beside_the_others(studio, inverted, read):
     inverted(studio)
     studio.set({"age": 1.0})
-    assert studio.ask("  make her\nsmile ") == ()
+    assert studio.ask("  make her\tsmile ") == ()
     assert studio.ask("younger, red hair and a hat", "hair") == ("a hat",)
     (smile, more) = studio.asked()
     assert (smile.op, smile.face, smile.region, smile.strength) == ("text", 0, None, 1.0)

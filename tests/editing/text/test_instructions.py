@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from editing.text import instructions, poles, reading
+from editing.text import counting, instructions, poles
 
 DRAWN = [instructions.draw(np.random.default_rng((5, i))) for i in range(3000)]
 
@@ -32,7 +32,7 @@ def test_little_and_much_are_amounts_as_the_reader_takes_them():
     amounts = {amount for request in DRAWN for amount in request.wants.values()}
     assert min(amounts) <= 0.5 and max(amounts) == 2.0 and 1.0 in amounts
     said = [r for r in DRAWN if list(r.wants.values()) in ([0.5], [1.5], [2.0])]
-    agree = [abs(reading.amount(r.text) - next(iter(r.wants.values()))) < 0.3 for r in said]
+    agree = [abs(counting.amount(r.text) - next(iter(r.wants.values()))) < 0.3 for r in said]
     assert len(said) > 30 and np.mean(agree) > 0.85
 
 

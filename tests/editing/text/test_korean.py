@@ -41,6 +41,11 @@ def test_common_requests(text, wants):
         ("컬러 사진으로", set()),
         ("그동안 고마웠어", set()),
         ("속눈썹을 진하게", {"eyeliner"}),
+        ("머리를 검은색으로", {"black_hair"}),
+        ("너무 늙어 보여요", {"younger"}),
+        ("화장이 너무 진해요", {"no_makeup"}),
+        ("화장 안 한 얼굴로", {"no_makeup"}),
+        ("이빨 안 보이게 웃어줘", {"no_teeth", "smiling"}),
     ],
 )
 def test_particles_negations_and_who_it_is(text, wants):
@@ -59,7 +64,7 @@ def test_years_are_counted():
 @pytest.mark.parametrize(
     ("text", "age"),
     [("60세로 보이게 해줘", 60), ("70대처럼 만들어줘", 75), ("30살 정도로", 30), ("60세로 보이지 않게", None),
-     ("10살 젊게", None)],
+     ("10살 젊게", None), ("스무 살로", 20), ("60세까지 늙게", 60), ("40세인데 젊게 해줘", None)],
 )  # fmt: skip
 def test_an_age_can_be_said(text, age):
     assert korean.read(text)[2] == age

@@ -69,6 +69,15 @@ def test_what_cannot_be_done_is_said(reader):
         ("without changing her hair make her older", {"older"}),
         ("leave her eyes alone but the brows should be darker and higher", {"brows_up", "brows_strong"}),
         ("the nose is fine, it's the lips that could be fuller", {"lips_full"}),
+        ("make her older but without any wrinkles", {"older", "smooth_skin"}),
+        ("don\u2019t give her any makeup but make her younger", {"younger"}),
+        ("keep her mouth closed", {"mouth_closed"}),
+        ("same face with red hair", {"red_hair"}),
+        ("I don't want a beard", {"no_beard"}),
+        ("make her smile without changing anything else", {"smiling"}),
+        ("make him bald and not so old", {"bald", "younger"}),
+        ("make the sad girl smile", {"smiling"}),
+        ("a bit older\nmuch bigger smile", {"older", "smiling"}),
     ],
 )
 def test_too_much_of_it_and_what_is_to_stay(reader, text, wants):
@@ -86,6 +95,19 @@ def test_too_much_of_it_and_what_is_to_stay(reader, text, wants):
 def test_nonsense_asks_for_nothing(reader, text):
     found = reader.read(text)
     assert not found.wants and found.age is None
+
+
+def test_lists_end_soon_and_what_is_left_out_is_named(reader):
+    found = reader.read("make her smile, " + "and I went to the shop, " * 40)
+    assert set(found.wants) == {"smiling"} and found.ignored[-1].endswith("...")
+    asked = []
+    counting_network = lambda *batch: asked.append(len(batch[0])) or reader.network(*batch)  # noqa: E731
+    counted = Reader(reader.network, reader.encoder, reader.names)
+    counted.network = counting_network
+    counted.read(",".join("bcfghjklmnpqrstvwxyz" * 8))
+    assert sum(asked) < 60
+    assert reader.read("not so serious, and add a hat").ignored == ("add a hat",)
+    assert reader.read("green eyes and glasses").ignored == ("green eyes",)
 
 
 def test_very_long_text_is_read_as_far_as_it_goes(reader):
@@ -121,14 +143,6 @@ def test_words_behind_the_mask_do_not_count():
 def test_the_less_sure_of_two_opposites_gives_way():
     found = Reader(Network(3, width=24, inner=8, heads=2), sentence.SentenceEncoder, ("older", "younger", "glasses"))
     assert found.wanted(torch.tensor([0.9, 0.8, 0.7])) == ["older", "glasses"]
-
-
-@pytest.mark.parametrize(
-    ("part", "much"),
-    [("make her smile", 1.0), ("a bit older", 0.5), ("much darker lips", 1.5), ("as blond as possible", 2.0)],
-)
-def test_words_for_little_and_much(part, much):
-    assert reading.amount(part) == much
 
 
 def test_every_part_has_its_own_amount(reader):
