@@ -6,10 +6,9 @@
     found.ignored     # ["no hat"]
 
 The network is the encoder's last layers, tuned, and one of cross-attention: every pole asks all words of the sentence
-whether they mean it.  What is
-not sure enough is not wanted; a sentence that asks for nothing known is an answer, too.  How much is said by a few
-words ('slightly', 'a lot') and by numbers of years, which are looked up and counted; Korean is looked up as a whole,
-see `korean`.
+whether they mean it.  What is not sure enough is not wanted; a sentence that asks for nothing known is an answer, too.
+Rules stand behind it, for 'too', 'less' and 'I do not want' where it misses them and for what is to stay as it is.  How
+much is for `counting`; Korean is looked up as a whole, see `korean`.
 """
 
 from __future__ import annotations
@@ -173,12 +172,12 @@ class Reader:
             if not (disliked or NOT.search(part)):
                 continue
             bare = self.chances([DISLIKED.sub("", part) if disliked else NOT.sub("", part)])[0]
-            own, plain = self.wanted(chances), self.wanted(bare)
-            if len(own) > 1 or len(plain) != 1 or (disliked and plain[0] not in THINGS):
+            own, base = self.wanted(chances), self.wanted(bare)
+            if len(own) > 1 or len(base) != 1 or (disliked and base[0] not in THINGS):
                 continue
-            i, opposite = self.names.index(plain[0]), known.load()[plain[0]].opposite
-            if own == plain and LESS.search(part) and bare[i] >= chances[i]:
-                found = [name for name in found if name != plain[0]]
+            i, opposite = self.names.index(base[0]), known.load()[base[0]].opposite
+            if own == base and LESS.search(part) and bare[i] >= chances[i]:
+                found = [name for name in found if name != base[0]]
                 own = []
             said = own[0] if own else opposite
             if said and said not in found and not any(known.apart(said, other) for other in found):

@@ -302,4 +302,4 @@ def test_a_drawing_is_offered_a_face(page):
     button(app, "draw-pix2pix:sketch").click()
     app = finish(sound(app.run()))
     assert app.session_state["view"] == "edit" and app.session_state["studio"].inversion.method == "pix2pix:sketch"
-    assert app.session_state["given"] is None
+    assert app.session_state["work"].given is None
