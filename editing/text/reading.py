@@ -150,10 +150,11 @@ class Reader:
             part = asking[int(apart[:, self.names.index(name)].argmax())]
             if name not in WHOLE_PICTURE or not PLACED.search(part):  # no tint of all for purple hair
                 wants[name] = counting.amount(part)
-        ignored = [*self.idle(asking, apart, wants), *asking[PARTS:], *([f"{rest[:40]}..."] if rest else [])]
         ages = [age for part in asking if (age := counting.age(part)) is not None]
         if ages:
             wants = {name: much for name, much in wants.items() if name not in AGES}
+        ignored = [*self.idle(asking, apart, wants), *asking[PARTS:], *([f"{rest[:40]}..."] if rest else [])]
+        if ages:
             left = tuple(part for part in ignored if counting.age(part) is None)
             return Understanding(wants, left, min(max(ages[0], YOUNGEST), OLDEST))
         return Understanding(counted(said, wants), tuple(ignored) if wants else (text,))

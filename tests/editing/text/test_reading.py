@@ -108,6 +108,8 @@ def test_lists_end_soon_and_what_is_left_out_is_named(reader):
     assert sum(asked) < 60
     assert reader.read("not so serious, and add a hat").ignored == ("add a hat",)
     assert reader.read("green eyes and glasses").ignored == ("green eyes",)
+    aged = reader.read("make her look about sixty, with red hair, and put a hat on her")
+    assert (aged.age, set(aged.wants), aged.ignored) == (60, {"red_hair"}, ("put a hat on her",))
 
 
 def test_very_long_text_is_read_as_far_as_it_goes(reader):
