@@ -370,9 +370,10 @@ def test_what_is_typed_is_done_weighed_and_taken_out(visit, weights):
 
     say(page, "make her smile and add a purple hat")
     page.wait_for_function(f"() => ({NEAR})() > 1")
+    page.locator(".said .chip").wait_for()  # the picture may be there before the rows below it
+    calm(page)
     assert page.locator(".said .chip").all_inner_texts() == ["smiling"] and "purple hat" in told.inner_text()
     assert field.input_value() == ""
-    calm(page)
     strong = page.evaluate(NEAR)
     amount = page.get_by_role("slider", name="How much of: make her smile")
     for _ in range(12):
