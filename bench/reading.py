@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections import defaultdict
 from pathlib import Path
+
+import numpy as np
 
 from editing.text import fit, reading
 
@@ -22,7 +25,12 @@ def main() -> None:
     parser.add_argument("--wrong", action="store_true")
     options = parser.parse_args()
     rows = json.loads(options.sentences.read_text(encoding="utf-8"))
-    wrong = fit.understood(reading.load(), rows)
+    reader, seconds = reading.load(), []
+    wrong = fit.understood(reader, rows)
+    for row in rows:
+        started = time.monotonic()
+        reader.read(row["text"])
+        seconds.append(time.monotonic() - started)
     kinds: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     for row in rows:
         for kind in (row.get("kind", ""), "all"):
@@ -32,6 +40,7 @@ def main() -> None:
             kinds[kind][1] += 1
     for kind, (count, missed) in kinds.items():
         print(f"{kind}: {count - missed} of {count} understood, {1 - missed / count:.1%}")
+    print(f"seconds a sentence: median {np.median(seconds):.3f}, largest {max(seconds):.3f}")
     for row, read in wrong if options.wrong else ():
         print(f"{row['text']!r} wants {row['wants']}, read {read}")
 

@@ -92,7 +92,7 @@ def forget() -> None:
     """Every trace of a user's photos: what the studio holds, pictures, files that were made, and running work."""
     state = st.session_state
     state.work.forget()
-    kept = ("lang", "asked", "work", "studio", "jobs", "files", "tab", "returned", "uploads", "stamp")
+    kept = ("lang", "asked", "work", "studio", "jobs", "files", "tab", "uploads", "stamp")
     for name in [name for name in state if name not in kept]:
         del state[name]
     page.session()

@@ -79,14 +79,13 @@ def begin(state, own: str) -> None:
     Only where the page is for this machine: on a network an address that is sent would bring the photos along.
     """
     name = st.query_params.get(TAB, "") if alone() else ""
-    work = tabs().back(name, own) if name else None
-    state.returned = work is not None
-    if work is None:
-        work = Work(Studio(engine()))
+    back = tabs().back(name, own) if name else None
+    work = back or Work(Studio(engine()))
+    if back is None:
         name = tabs().begin(work, own)
     state.work, state.tab, state.stamp = work, name, next(STAMPS)
     state.studio, state.jobs, state.files = work.studio, work.jobs, work.files
-    if state.returned:
+    if back is not None:
         state.brush = next(reversed(work.studio.masks), None)
         at_work = next((SHOWN[kind] for kind in list(work.jobs)), None)
         if view := at_work or ("edit" if work.studio.inversion is not None else None):

@@ -101,10 +101,9 @@ def test_lists_end_soon_and_what_is_left_out_is_named(reader):
     found = reader.read("make her smile, " + "and I went to the shop, " * 40)
     assert set(found.wants) == {"smiling"} and found.ignored[-1].endswith("...")
     asked = []
-    counting_network = lambda *batch: asked.append(len(batch[0])) or reader.network(*batch)  # noqa: E731
-    counted = Reader(reader.network, reader.encoder, reader.names)
-    counted.network = counting_network
-    counted.read(",".join("bcfghjklmnpqrstvwxyz" * 8))
+    tallied = Reader(reader.network, reader.encoder, reader.names)
+    tallied.chances = lambda texts: asked.append(len(texts)) or reader.chances(texts)
+    tallied.read(",".join("bcfghjklmnpqrstvwxyz" * 8))
     assert sum(asked) < 60
     assert reader.read("not so serious, and add a hat").ignored == ("add a hat",)
     assert reader.read("green eyes and glasses").ignored == ("green eyes",)
