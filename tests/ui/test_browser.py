@@ -57,6 +57,9 @@ def slider(page, name):
     return page.locator(f'input[data-edit="{name}"]')
 
 
+NO_MASK = "Paint on the picture, then use the mask."
+
+
 def step(page, name, presses, key="ArrowRight"):
     """Press a key on a slider and wait until the quick picture, and then the real one, is there."""
     before = page.locator("img.now").get_attribute("src")
@@ -205,6 +208,18 @@ def test_dragging_a_slider_is_one_thing_done(visit):
     assert page.locator(".st-key-undo button").is_disabled()
 
 
+def test_sliders_moved_one_after_another_all_arrive(visit):
+    page = visit()
+    generate(page, 24)
+    calm(page)
+    names = ("smile", "mouth_open", "brows_up", "wide_mouth")
+    for name in names:  # faster than any picture of them is drawn
+        for _ in range(4):
+            slider(page, name).press("ArrowRight")
+    page.wait_for_function("names => names.every(name => location.search.includes(name))", arg=names)
+    assert [value(page, name) for name in names] == pytest.approx([0.4] * 4)
+
+
 def test_what_is_no_photo_is_told_and_nothing_is_lost(visit, tmp_path):
     page = visit()
     generate(page, 23)
@@ -240,16 +255,18 @@ def test_two_users_never_see_each_other(visit, picture):
 def test_a_painted_mask_limits_an_edit(visit):
     page = visit()
     generate(page, 32)
+    calm(page)
     page.get_by_role("radio", name="brush").click()
     marks = page.locator(".painting canvas.marks")
     marks.wait_for()
+    page.get_by_text(NO_MASK).wait_for()
     box = marks.bounding_box()
     page.mouse.move(box["x"] + box["width"] * 0.4, box["y"] + box["height"] * 0.68)
     page.mouse.down()
     page.mouse.move(box["x"] + box["width"] * 0.6, box["y"] + box["height"] * 0.68, steps=6)
     page.mouse.up()
     page.locator(".painting button.use").click()
-    page.wait_for_timeout(1500)
+    page.get_by_text(NO_MASK).wait_for(state="detached")
     page.locator("input.search").fill("lipstick")
     step(page, "lipstick", 12)
     top = page.evaluate("""() => {

@@ -15,6 +15,7 @@ NAMES = ("sliders", "viewer", "faces", "palette", "places", "sayings")
 HTML = {"sliders": '<div class="sliders"></div>', "faces": '<div class="faces"><img draggable="false"></div>',
         "places": '<table class="places"></table>', "sayings": '<div class="sayings"></div>'}  # fmt: skip
 MORE = {
+    "sliders": ("outbox.js",),
     "viewer": ("outbox.js", "labels.js", "boxes.js", "tools.css"),
     "places": ("outbox.js", "boxes.js"),
     "sayings": ("outbox.js", "sliders.css"),

@@ -14,6 +14,7 @@ function setUpBoxes(root, state) {
       root.classList.add("rough");
       state.tell("boxes", value);
     };
+    tool.outbox.answered(data.seen);
     const names = data.parts.map((part) => part.name).join();
     if (names !== holder.dataset.names) {
       holder.dataset.names = names;
@@ -21,12 +22,11 @@ function setUpBoxes(root, state) {
       holder.replaceChildren(...data.parts.map((part) => element(part)));
     }
     for (const part of data.parts) {
-      const own = tool.active === part.name || part.name in tool.outbox.waiting;
+      const own = tool.active === part.name || tool.outbox.open(part.name);
       if (!own) tool.boxes[part.name] = [...part.box];
       place(part.name);
     }
     all.disabled = !data.parts.some((part) => away(part));
-    tool.outbox.answered(data.seen);
   };
   const of = (name) => state.data.boxes.parts.find((part) => part.name === name);
   const away = (part) => part.box.some((value, at) => Math.abs(value - part.home[at]) > 1e-4);

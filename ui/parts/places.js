@@ -16,8 +16,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
     head.lastChild.replaceChildren(Object.assign(document.createElement("span"), { className: "unseen", textContent: data.words.reset }));
     root.replaceChildren(head, ...data.parts.map((part) => row(part, state)));
   }
-  for (const part of data.parts) if (!(part.name in state.outbox.waiting)) state.rows.get(part.name).show(part);
   state.outbox.answered(data.seen);
+  for (const part of data.parts) if (!state.outbox.open(part.name)) state.rows.get(part.name).show(part);
 }
 
 function row(part, state) {

@@ -22,10 +22,10 @@ export default function ({ data, parentElement, setTriggerValue }) {
     if (state.gone !== null) (state.rows[Math.min(state.gone, state.rows.length - 1)]?.gone ?? box())?.focus();
     state.gone = null;
   }
-  for (const { row, value } of data.rows) {
-    if (row !== state.dragged && !(row in state.outbox.waiting)) state.rows[row].show(value);
-  }
   state.outbox.answered(data.seen);
+  for (const { row, value } of data.rows) {
+    if (row !== state.dragged && !state.outbox.open(row)) state.rows[row].show(value);
+  }
   return () => {
     if (state.gone !== null) box()?.focus(); // the last row is gone, and all this with it
   };

@@ -1,44 +1,30 @@
 // The panel of edits: groups of sliders with the safe range marked, a search box, double click for 0.
-// It sends one change at a time and waits until the picture of it is there before it sends the next.
-
-const PATIENCE = 4000; // ms after which an answer is not waited for any longer
+// Changes go one message at a time: a slider that moves on before the answer is there goes with the next.
 
 export default function ({ data, parentElement, setTriggerValue }) {
   const root = parentElement.querySelector(".sliders");
-  const state = (root.state ??= { sent: 0, seen: -1, waiting: null, dragged: null, rows: new Map(), shape: "" });
-  state.send = (change) => {
-    document.wplusBusy = state.sent = Date.now(); // the picture waits with what takes longer
-    state.number = (state.number ?? 0) + 1;
-    setTriggerValue("change", { ...change, number: state.number });
-  };
+  const state = (root.state ??= { outbox: outbox(), dragged: null, rows: new Map(), shape: "" });
+  state.outbox.tell = (value) => setTriggerValue("change", value);
 
   const shape = JSON.stringify([data.groups, data.words]);
   if (shape !== state.shape) {
     build(root, state, data);
     state.shape = shape;
   }
+  state.outbox.answered(data.seen);
   for (const [name, row] of state.rows) {
-    if (name !== state.dragged) row.show(data.values[name] ?? 0);
+    if (name !== state.dragged && !state.outbox.open(name)) row.show(data.values[name] ?? 0);
     row.element.classList.toggle("elsewhere", data.elsewhere.includes(name));
-  }
-  if (data.seen !== state.seen || Date.now() - state.sent > PATIENCE) {
-    state.seen = data.seen;
-    state.sent = 0;
-    if (state.waiting) {
-      const next = state.waiting;
-      state.waiting = null;
-      state.send(next);
-    }
   }
 }
 
 function build(root, state, data) {
   const open = new Set([...root.querySelectorAll("details[open]")].map((each) => each.dataset.group));
-  const first = !state.shape;
+  const first = !state.shape, sought = root.querySelector(".search")?.value ?? "";
   root.replaceChildren();
   state.rows.clear();
 
-  const search = element("input", { type: "search", placeholder: data.words.search, className: "search" });
+  const search = element("input", { type: "search", placeholder: data.words.search, className: "search", value: sought });
   search.setAttribute("aria-label", data.words.search);
   const nothing = element("p", { className: "nothing", textContent: data.words.nothing, hidden: true });
   root.append(search, nothing);
@@ -51,11 +37,11 @@ function build(root, state, data) {
       const row = slider(edit, data.words, {
         live: (value) => {
           state.dragged = edit.name;
-          offer(state, { name: edit.name, value, final: false });
+          state.outbox.put(edit.name, { value, final: false });
         },
         done: (value) => {
           state.dragged = null;
-          offer(state, { name: edit.name, value, final: true });
+          state.outbox.put(edit.name, { value, final: true });
         },
       });
       state.rows.set(edit.name, row);
@@ -79,11 +65,7 @@ function build(root, state, data) {
     }
     nothing.hidden = found > 0;
   };
-}
-
-function offer(state, change) {
-  if (state.sent && Date.now() - state.sent < PATIENCE) state.waiting = change;
-  else state.send(change);
+  if (sought) search.oninput();
 }
 
 function slider(edit, words, heard) {

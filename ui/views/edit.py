@@ -223,7 +223,7 @@ def groups(state) -> list[dict]:
 
 
 def slid() -> None:
-    """A slider moved; while it is being dragged, all of it is one thing done."""
+    """Sliders moved; while one is being dragged, all of it is one thing done."""
     state = st.session_state
     change = (state.get("sliders") or {}).get("change")
     if not change:
@@ -233,13 +233,13 @@ def slid() -> None:
         state.news = page.say("brush.none")
         return
     with page.told():
-        name, place = str(change["name"]), region(state)
-        strength = round(finite(change["value"], name), 2)
-        clean = bool(state.get("clean"))
-        state.studio.set({name: strength}, place, disentangle=clean, stroke=f"{name}@{place}:{state.get('stroke', 0)}")
-        if change.get("final"):
-            state.stroke = state.get("stroke", 0) + 1
-        page.changed()
+        for name, asked in dict(change["changes"]).items():
+            strength = round(finite(asked["value"], name), 2)
+            state.studio.set({name: strength}, region(state), disentangle=bool(state.get("clean")),
+                             stroke=f"{name}@{region(state)}:{state.get('stroke', 0)}")  # fmt: skip
+            if asked.get("final"):
+                state.stroke = state.get("stroke", 0) + 1
+            page.changed()
 
 
 def preset() -> None:
