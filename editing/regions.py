@@ -79,10 +79,9 @@ def check(region: str, masks: Masks) -> None:
     if not region.startswith(OWN):
         classes(region)
     elif region not in masks:
-        raise UsageError(
-            "This recipe is limited by a mask that "
-            + ("is not the one of --mask." if masks else "was not given: give its picture with --mask.")
-        )
+        if masks:
+            raise UsageError("This recipe is limited by a mask that is not the one of --mask.")
+        raise UsageError("This recipe is limited by a mask that was not given: give its picture with --mask.")
 
 
 def read(path: Path) -> np.ndarray:

@@ -100,6 +100,11 @@ def name_of(kind: str, name: str) -> str:
     return words.name_of(st.session_state.lang, kind, name)
 
 
+def sentence(error: WplusError | str) -> str:
+    """What an error says, in the page's language."""
+    return words.told(st.session_state.lang, str(error))
+
+
 def changed() -> None:
     """The recipe or the face is another one: what was drawn of it is old."""
     st.session_state.stamp = next(STAMPS)
@@ -115,7 +120,7 @@ def told() -> Iterator[None]:
     except Cancelled:
         st.session_state.news = say("cancelled")
     except WplusError as error:
-        st.session_state.problem = str(error)
+        st.session_state.problem = sentence(error)
     except Exception as error:
         st.session_state.problem = say("wrong", error=f"({type(error).__name__}: {error})")
 

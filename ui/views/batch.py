@@ -139,7 +139,7 @@ def results(report: dict) -> None:
     st.success(page.say("batch.done", good=good, count=report["count"]) + (f" {report.get('folder', '')}"))
     for name, error in report["rows"]:
         if error:
-            st.error(f"{name}: {error}", icon=":material/error:")
+            st.error(page.plain(f"{name}: {page.sentence(error)}"), icon=":material/error:")
     if report["zip"] and good:
         st.download_button(page.say("batch.zip"), report["zip"], "edited.zip", "application/zip", key="zip",
                            on_click="ignore")  # fmt: skip

@@ -59,7 +59,7 @@ def said(region: Callable[..., str | None]) -> None:
                 raise UsageError(page.say("brush.none"))
             ignored = state.studio.ask(state.get("sentence") or "", region(state))
         except WplusError as error:
-            kind, note = "wrong", str(error)
+            kind, note = "wrong", page.sentence(error)
         else:
             state.sentence = ""
             page.changed()
