@@ -15,6 +15,7 @@ if (root := str(Path(__file__).resolve().parents[1])) not in sys.path:  # starte
 import streamlit as st
 
 from ui import page, saying, words
+from ui.opening import MAX_BYTES
 from ui.views import batch, boxes, edit, mix, paint, photo, points, save
 
 ANYWHERE = "WPLUS_UI_ANYWHERE"
@@ -25,6 +26,10 @@ STYLE = """
 .block-container { padding-top: 4rem; max-width: 88rem; }
 [data-testid="stStatusWidget"] { display: none; }  /* its animation takes cores from what is being waited for */
 .st-key-sentence [data-testid="InputInstructions"] { display: none; }  /* in English, whatever the page speaks */
+[data-testid="stFileUploaderDropzone"] button :is(p, [data-testid="stMarkdownContainer"]:not(:has(p))),
+[data-testid="stFileUploaderDropzoneInstructions"] span { font-size: 0 !important; }  /* in English, too: told anew */
+[data-testid="stFileUploaderDropzone"] button p::after { content: "%(upload)s"; font-size: 0.875rem; }
+[data-testid="stFileUploaderDropzoneInstructions"] > *::after { content: "%(each)s"; font-size: 0.875rem; }
 [data-stale="true"] { opacity: 1 !important; transition: none !important; }
 @media (max-width: 640px) {  /* one column: the picture stays in sight, what the judges say comes last */
   .block-container { padding: 4rem 0.8rem 2rem; }
@@ -55,7 +60,7 @@ def main() -> None:
                 edit.from_link(st.query_params.get("edits", ""))
                 if state.studio.inversion is not None and state.studio.linked:
                     state.studio.adopt()
-    st.html(STYLE)
+    st.html(STYLE % {"upload": page.say("upload"), "each": page.say("upload.each", size=MAX_BYTES >> 20)})
     sidebar(state)
     st.caption(page.say("claim"))
     if "goto" in state:  # a widget's value can only be set before it is drawn

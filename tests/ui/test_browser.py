@@ -430,8 +430,15 @@ def test_a_narrow_screen_holds_everything(visit, scheme):
         assert frame["y"] + frame["height"] > 150 and box["x"] + box["width"] <= 390
 
 
-def test_korean(visit):
+def test_korean(visit, tmp_path):
     page = visit("/?lang=ko")
+    told = """selector => getComputedStyle(document.querySelector('[data-testid="stFileUploaderDropzone' + selector),
+                                           '::after').content"""
+    assert page.evaluate(told, '"] button p') == '"올리기"'
+    assert "파일마다 64 MB까지" in page.evaluate(told, 'Instructions"] > *')
+    (tmp_path / "notes.png").write_bytes(b"these are notes")
+    page.locator('input[type="file"]').first.set_input_files(tmp_path / "notes.png")
+    page.get_by_text("notes.png: 그림이 아니거나").wait_for()
     generate(page, 25)
     page.get_by_text("미소", exact=True).first.wait_for()
     assert page.get_by_text("실행 취소").is_visible()
