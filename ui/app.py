@@ -21,6 +21,7 @@ from ui.views import batch, boxes, edit, mix, paint, photo, points, save
 ANYWHERE = "WPLUS_UI_ANYWHERE"
 VIEWS = {"photo": photo.show, "edit": edit.show, "paint": paint.show, "boxes": boxes.show, "points": points.show,
          "mix": mix.show, "save": save.show, "batch": batch.show}  # fmt: skip
+KEPT = ("lock", "clean", "region")  # switches of the editing view
 STYLE = """
 <style>
 .block-container { padding-top: 4rem; max-width: 88rem; }
@@ -63,6 +64,9 @@ def main() -> None:
     st.html(STYLE % {"upload": page.say("upload"), "each": page.say("upload.each", size=MAX_BYTES >> 20)})
     sidebar(state)
     st.caption(page.say("claim"))
+    for name in KEPT:  # Streamlit forgets what is not drawn in this view
+        if name in state:
+            state[name] = state[name]
     if "goto" in state:  # a widget's value can only be set before it is drawn
         state.view = state.pop("goto")
     st.segmented_control("view", list(VIEWS), key="view", format_func=lambda view: page.say(f"tab.{view}"),
@@ -79,7 +83,7 @@ def sidebar(state) -> None:
         if len(state.studio.opened) > 1:
             st.caption(page.say("opened"))
             for opened in reversed(list(state.studio.opened.values())):
-                if st.button(opened.photo.name, key=f"again-{opened.photo.sha256[:16]}", width="stretch"):
+                if st.button(page.plain(opened.photo.name), key=f"again-{opened.photo.sha256[:16]}", width="stretch"):
                     state.studio.enter(opened)
                     page.changed()
                     st.rerun()

@@ -23,11 +23,15 @@ class History:
 
         Recipes of one `stroke`, such as a slider that is being dragged, count as one thing done.
         """
-        if recipe == self.present:
-            return replace(self, stroke=stroke)
+        if recipe == self.present:  # nothing done: a stroke that begins here begins with the next recipe
+            return self if stroke == self.stroke else replace(self, stroke=None)
         if stroke is not None and stroke == self.stroke and self.past:
             return replace(self, present=recipe, future=())
         return History(recipe, (*self.past, self.present)[-LIMIT:], (), stroke)
+
+    def instead(self, recipe: Recipe) -> History:
+        """The recipe in the place of the present; what can be undone and redone stays."""
+        return replace(self, present=recipe)
 
     def undo(self) -> History:
         """One back; the history itself where there is nothing to undo."""

@@ -26,8 +26,8 @@ from ui.tabs import Tabs, Work
 TAB = "tab"  # of the address
 SHOWN = {"invert": "photo", "draw": "photo", "drag": "points", "mix": "mix", "explore": "mix", "sheet": "save",
          "batch": "batch"}  # fmt: skip
-START = {"lang": "en", "view": "photo", "uploads": 0, "problem": "", "news": "", "seen": "", "moved": "", "weighed": "",
-         "heard": None, "region": "everywhere", "brush": None, "points": 0}  # fmt: skip
+START = {"lang": "en", "view": "photo", "uploads": 0, "problem": "", "news": "", "heard": None,
+         "region": "everywhere", "brush": None, "points": 0}  # fmt: skip
 STAMPS = itertools.count()  # no two pictures of anybody have one
 
 
@@ -86,8 +86,7 @@ def begin(state, own: str) -> None:
     state.work, state.tab, state.stamp = work, name, next(STAMPS)
     state.studio, state.jobs, state.files = work.studio, work.jobs, work.files
     if back is not None:
-        state.brush = next(reversed(work.studio.masks), None)
-        at_work = next((SHOWN[kind] for kind in list(work.jobs)), None)
+        at_work = "photo" if work.opening else next((SHOWN[kind] for kind in list(work.jobs)), None)
         if view := at_work or ("edit" if work.studio.inversion is not None else None):
             state.goto = view
 
@@ -108,6 +107,30 @@ def sentence(error: WplusError | str) -> str:
 def changed() -> None:
     """The recipe or the face is another one: what was drawn of it is old."""
     st.session_state.stamp = next(STAMPS)
+
+
+def place(region: str | None = None) -> list:
+    """What changes made on the page now are about: the photo, the face, and where on it."""
+    opened = st.session_state.studio.current
+    return [opened.photo.sha256, opened.face, region] if opened else ["", 0, region]
+
+
+def seen(component: str) -> int:
+    """The number of the last message of a component's outbox (`ui/parts/outbox.js`) that was read."""
+    return st.session_state.get(f"seen-{component}", 0)
+
+
+def changes(component: str, name: str) -> list[tuple[str | None, dict]]:
+    """What came newly from a component's outbox, in order: the region it is about, and {name: change}.
+
+    What was changed on another photo or face than the present one is left out.
+    """
+    state = st.session_state
+    message = (state.get(component) or {}).get(name)
+    if not message or int(message["number"]) == seen(component):
+        return []
+    state[f"seen-{component}"] = int(message["number"])
+    return [(about[2], dict(batch)) for about, batch in message["batches"] if about[:2] == place()[:2]]
 
 
 @contextmanager
@@ -151,7 +174,7 @@ def working(kind: str, text: str, finish: Callable[[Any], None]) -> None:
             finish(job.result)
         st.rerun()
     waiting = say("queued", count=engine().ahead(job)) if job.state == WAITING else ""
-    note = job.note if kind == "batch" else ""
+    note = plain(job.note) if kind == "batch" else ""
     st.progress(min(job.step / job.total, 1.0) if job.total else 0.0, text=waiting or note or text)
     if st.button(say("cancel"), key=f"cancel-{kind}", icon=":material/close:"):
         job.cancel()
@@ -169,7 +192,7 @@ def messages() -> None:
 
 def plain(text: str) -> str:
     """Text as Markdown that shows it as it is: names in it come from files and links, and are nobody's pictures."""
-    return re.sub(r"([\\`*~$<>\[\]])", r"\\\1", text)
+    return re.sub(r"([\\`*~$<>\[\]:_#])", r"\\\1", text)
 
 
 def url(rgb: np.ndarray, quality: int = 90) -> str:

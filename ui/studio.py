@@ -321,8 +321,10 @@ class Studio:
     def _refined(self, lock: bool) -> refining.Result:
         opened, asked = self._current(), self.drawable()
         result = refining.refined(self.in_hand(), opened.face, self._judged(opened), asked, lock)
-        if result.moved and result.recipe is not asked:
-            self.do(result.recipe, stroke="lock")
+        if result.moved and result.recipe is not asked:  # in its place: what was undone can still be redone
+            weakened = iter(result.recipe.steps)
+            steps = (next(weakened) if step.face in opened.chosen else step for step in self.recipe.steps)
+            opened.history = opened.history.instead(self.recipe.model_copy(update={"steps": tuple(steps)}))
         return result
 
     def _judged(self, opened: Opened) -> judges.Scores | None:
@@ -330,9 +332,10 @@ class Studio:
             opened.scores[opened.face] = judges.judge(self.before())
         return opened.scores[opened.face]
 
-    def in_hand(self) -> session.Editor:
-        """An Editor that holds every inverted face of the photo; the reconstructions it keeps make edits quicker."""
-        opened = self._current()
+    def in_hand(self, opened: Opened | None = None) -> session.Editor:
+        """An Editor that holds every inverted face of a photo, by default the one that is open; the reconstructions it
+        keeps make edits quicker."""
+        opened = opened or self._current()
         held = (opened.photo.sha256, tuple(sorted(opened.chosen.items())))
         if self._in_editor != held:
             self._editor = session.Editor(self.engine.generator, catalogue=self.engine.catalogue)

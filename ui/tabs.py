@@ -38,10 +38,11 @@ class Work:
     jobs: dict[str, Job] = field(default_factory=dict)
     files: dict[str, Any] = field(default_factory=dict)
     pictures: dict[tuple, str] = field(default_factory=dict)
-    thumbs: dict[str, str] = field(default_factory=dict)
+    thumbs: dict[tuple, str] = field(default_factory=dict)
     result: tuple | None = None  # the real edit, with the stamp of what it is of
     given: Any = None  # a picture for which there are offers
     shared: tuple = ()
+    opening: tuple[bytes, str] | None = None  # a file that is being looked at
 
     def forget(self) -> None:
         """Every trace of a user's photos."""
@@ -50,7 +51,7 @@ class Work:
         for held in (self.jobs, self.files, self.pictures, self.thumbs):
             held.clear()
         self.studio.forget()
-        self.result, self.given, self.shared = None, None, ()
+        self.result, self.given, self.shared, self.opening = None, None, (), None
 
 
 @dataclass(eq=False)

@@ -132,6 +132,22 @@ def test_a_photo_is_found_and_edited(page, face_file):
     assert app.session_state["view"] == "edit" and app.session_state["studio"].inversion.method in ("encoder", "hyper")
 
 
+def test_back_at_the_photo_the_scores_of_its_face_are_told(page, face_file):
+    app = page()
+    finish(upload(app, face_file(), "face.png"))
+    view(app, "photo")
+    inversion = app.session_state["studio"].inversion
+    told = [caption.value for caption in app.caption if f"{inversion.metrics['l2']:.4f}" in caption.value]
+    assert len(told) == 1 and f"{inversion.metrics['id_distance']:.2f}" in told[0]
+
+
+def test_a_photo_that_was_being_looked_at_when_the_page_was_left_is_looked_at_again(page, face_file):
+    app = page()
+    app.session_state["work"].opening = (face_file(), "face.png")
+    finish(sound(app.run()))
+    assert app.session_state["work"].opening is None and app.session_state["studio"].inversion is not None
+
+
 @pytest.mark.parametrize("data", [b"nothing", b"", b"\x89PNG\r\n\x1a\n" + bytes(50)])
 def test_what_is_no_photo_is_one_sentence_and_the_page_goes_on(page, face_file, data):
     app = page()
@@ -251,7 +267,7 @@ def test_grids_and_films(page, monkeypatch, kind, ending):
     app.run()
     studio = app.session_state["studio"]
     names = ["smile", "mouth_open"] if kind == "grid" else ["smile"]
-    name, data = save.drawn(studio, studio.recipe, 0, kind, names, lambda *_: True)
+    name, data = save.drawn(studio, studio.current, studio.recipe, 0, kind, names, lambda *_: True)
     assert name.endswith(ending) and len(data) > 5000
 
 

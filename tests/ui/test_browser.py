@@ -220,6 +220,58 @@ def test_sliders_moved_one_after_another_all_arrive(visit):
     assert [value(page, name) for name in names] == pytest.approx([0.4] * 4)
 
 
+def test_a_change_arrives_where_it_was_made_whatever_is_clicked_next(visit):
+    page = visit()
+    generate(page, 27)
+    calm(page)
+    for _ in range(4):
+        slider(page, "smile").press("ArrowRight")
+    page.get_by_role("radio", name="hair", exact=True).click()  # before the server has answered
+    page.wait_for_function("() => deep('input[data-edit=smile]')?.closest('.row').classList.contains('elsewhere')")
+    assert value(page, "smile") == 0
+    page.get_by_role("radio", name="everywhere").click()
+    page.wait_for_function("() => deep('input[data-edit=smile]')?.value == 0.4")
+    for _ in range(4):
+        slider(page, "mouth_open").press("ArrowRight")
+    browsing.go(page, "Save")
+    page.locator(".st-key-prepare button").wait_for()
+    browsing.go(page, "Edit")
+    page.wait_for_function("() => deep('input[data-edit=mouth_open]')?.value == 0.4")
+    assert value(page, "smile") == pytest.approx(0.4)
+
+
+def test_a_slider_that_is_brought_back_is_free_again(visit):
+    page = visit()
+    generate(page, 28)
+    step(page, "smile", 5)
+    box = slider(page, "smile").bounding_box()
+    y, x = box["y"] + box["height"] / 2, lambda part: box["x"] + box["width"] * part
+    start = page.evaluate(
+        "() => { const s = deep('input[data-edit=smile]'); return (s.value - s.min) / (s.max - s.min); }"
+    )
+    page.mouse.move(x(0.02 + 0.96 * start), y)
+    page.mouse.down()
+    for part in (0.7, 0.8, 0.02 + 0.96 * start):
+        page.mouse.move(x(part), y)
+        page.wait_for_timeout(300)
+    page.mouse.up()
+    page.wait_for_timeout(300)
+    calm(page)
+    page.locator(".st-key-reset button").click()
+    page.wait_for_function("() => deep('input[data-edit=smile]')?.value == 0")
+
+
+def test_every_press_of_undo_counts(visit):
+    page = visit()
+    generate(page, 29)
+    for _ in range(5):
+        step(page, "smile", 1)
+    for _ in range(5):
+        page.keyboard.press("Control+z")
+    page.wait_for_function("() => deep('input[data-edit=smile]')?.value == 0")
+    page.wait_for_function("() => document.querySelector('.st-key-undo button')?.disabled === true")
+
+
 def test_what_is_no_photo_is_told_and_nothing_is_lost(visit, tmp_path):
     page = visit()
     generate(page, 23)
@@ -230,6 +282,11 @@ def test_what_is_no_photo_is_told_and_nothing_is_lost(visit, tmp_path):
     browsing.go(page, "Edit")
     step(page, "smile", 4)
     assert value(page, "smile") == pytest.approx(0.4)
+    browsing.go(page, "Many photos")
+    (tmp_path / "recipe.json").write_text("{}}")
+    page.locator('input[type="file"]').first.set_input_files(tmp_path / "recipe.json")
+    page.get_by_text("The recipe is not valid JSON").wait_for()
+    page.get_by_text("Set some edits first, or drop a recipe").wait_for()  # those that are set are not used instead
 
 
 def test_two_users_never_see_each_other(visit, picture):

@@ -41,6 +41,18 @@ def test_doing_the_same_again_is_nothing_done():
     assert history.do(recipe(1)).undo().present == Recipe()
 
 
+def test_a_stroke_that_begins_with_nothing_done_takes_nothing_away():
+    history = History().do(recipe(2)).do(recipe(2), "a").do(recipe(3), "a")
+    assert history.undo().present == recipe(2) and history.undo().undo().present == Recipe()
+    history = History().do(recipe(1), "a").do(recipe(2), "a").do(recipe(2), "a").do(recipe(3), "a")
+    assert history.past == (Recipe(),)
+
+
+def test_what_is_put_in_the_place_of_the_present_leaves_the_rest():
+    history = History().do(recipe(1)).do(recipe(2)).do(recipe(3)).undo()
+    assert history.instead(recipe(9)).line == (Recipe(), recipe(1), recipe(9), recipe(3))
+
+
 def test_any_place_can_be_gone_to_and_nothing_is_lost():
     history = History().do(recipe(1)).do(recipe(2)).to(0)
     assert history.present == Recipe() and history.line == (Recipe(), recipe(1), recipe(2))

@@ -221,13 +221,17 @@ def test_rows_that_the_page_sends(studio, inverted):
     view.weighed(state, 1, {"text": "b", "value": 99, "stroke": 5})
     assert [one.strength for one in studio.asked()] == [1.0, saying.STRONGEST]
     assert len(studio.current.history.past) == history + 1
-    for row, text in ((0, "b"), (2, "b"), (-1, "b")):  # the page saw another list
+    for row, text in ((0, "c"), (2, ""), (-1, "c")):  # the page saw another list
         view.weighed(state, row, {"text": text, "value": None})
-    assert len(studio.asked()) == 2
+    view.weighed(state, 5, {"text": "b", "value": 0.6})  # a row above it was taken out since, or two of them
+    assert [one.strength for one in studio.asked()] == [1.0, 0.6]
+    studio.do(studio.recipe.then(step("b")))
+    view.weighed(state, 0, {"text": "b", "value": None})  # which?
+    assert len(studio.asked()) == 3
     with pytest.raises(UsageError):
         view.weighed(state, 0, {"text": "a", "value": "much"})
     view.weighed(state, 0, {"text": "a", "value": None})
-    assert [one.parameters["text"] for one in studio.asked()] == ["b"]
+    assert [one.parameters["text"] for one in studio.asked()] == ["b", "b"]
 
 
 def test_every_pole_has_a_korean_name():

@@ -12,9 +12,9 @@ function setUpBoxes(root, state) {
   tool.take = (data) => {
     tool.outbox.tell = (value) => {
       root.classList.add("rough");
-      state.tell("boxes", value);
+      state.keep("boxes", value);
     };
-    tool.outbox.answered(data.seen);
+    tool.outbox.answered(state.data.place, data.seen);
     const names = data.parts.map((part) => part.name).join();
     if (names !== holder.dataset.names) {
       holder.dataset.names = names;

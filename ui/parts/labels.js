@@ -3,12 +3,14 @@
 const SIDE = 128, NOTHING = 255; // of a map, and where nothing is painted
 const STROKES = 40; // that can be taken back
 const OWN = 105, PAINTED = 200; // how opaque the face's own parts are, and what is painted on them
+const PATIENCE = 8000; // ms that an answer is waited for
 const LEAST = 2, MOST = 40; // the brush, in cells of the map
 
 function setUpLabels(root, state) {
   const find = (name) => root.querySelector(name);
   const canvas = find(".map"), ring = find(".ring"), apply = find(".apply"), unstroke = find(".unstroke");
-  const tool = { own: null, painted: null, applied: null, from: null, known: null, sent: null, strokes: [], last: null };
+  const tool = { own: null, painted: null, applied: null, from: null, known: null, sent: null, stamp: null, at: 0, strokes: [],
+    last: null };
   const brush = (document.wplusBrush ??= { label: NOTHING, size: 10 }); // the palette is a component of its own
   canvas.width = canvas.height = SIDE;
 
@@ -23,7 +25,7 @@ function setUpLabels(root, state) {
       }
       Object.assign(tool, { from: data.own, known: data.painted });
     }
-    tool.sent = null;
+    if (state.data.stamp !== tool.stamp || Date.now() - tool.at > PATIENCE) tool.sent = null; // else it is on its way
     canvas.setAttribute("aria-label", state.data.words.map);
     draw();
   };
@@ -113,7 +115,8 @@ function setUpLabels(root, state) {
     state.show();
     root.classList.add("rough");
     draw();
-    state.tell("labels", tool.sent);
+    Object.assign(tool, { stamp: state.data.stamp, at: Date.now() });
+    state.keep("labels", { number: tool.at, place: state.data.place, labels: tool.sent });
   };
   unstroke.onclick = tool.back;
   apply.onclick = send;

@@ -1,29 +1,40 @@
 // Changes on their way to the server, one message at a time: what is done before the answer is there goes in the next.
+// A message is {number, batches: [[place, {name: change}], ...]}; place says what the changes are about, as the page had
+// it when they were made.  It is a state and no event of the component, so that no rerun of the page can lose it.
 
-const ANSWERED_BY = 8000; // ms after which an answer is not waited for any longer
+const ANSWERED_BY = 8000; // ms after which what has no answer is sent again, with what came since
 
 function outbox() {
-  const box = { waiting: {}, away: {}, sent: 0, number: 0, timer: 0 };
+  const box = { place: null, waiting: [], away: [], sent: 0, number: 0, timer: 0 };
   const left = () => (box.sent ? Math.max(0, box.sent + ANSWERED_BY - Date.now()) : 0); // ms that an answer may take yet
   const later = (after) => {
     clearTimeout(box.timer);
     box.timer = setTimeout(post, after);
   };
   const post = () => {
-    if (!Object.keys(box.waiting).length) return;
+    if (!box.waiting.length) return;
     if (left()) return later(left());
-    box.away = box.waiting;
-    box.waiting = {};
-    box.number = document.wplusBusy = box.sent = Date.now(); // the picture waits with what takes longer
-    box.tell({ changes: box.away, number: box.number });
+    box.away = box.sent ? [...box.away, ...box.waiting] : box.waiting;
+    box.waiting = [];
+    document.wplusBusy = box.sent = Date.now(); // the picture waits with what takes longer
+    box.number = Math.max(box.number + 1, box.sent);
+    box.tell({ number: box.number, batches: box.away.map(({ place, changes }) => [place, changes]) });
   };
+  const here = (batch) => batch.key === JSON.stringify(box.place);
   box.put = (name, change, after = 0) => {
-    box.waiting[name] = change;
+    let last = box.waiting.at(-1);
+    if (!last || !here(last)) {
+      last = { place: box.place, key: JSON.stringify(box.place), changes: {} };
+      box.waiting.push(last);
+    }
+    last.changes[name] = change;
     later(after);
   };
-  box.open = (name) => name in box.waiting || (left() > 0 && name in box.away); // the page knows better than the server
-  box.answered = (number) => {
-    if (String(number) === String(box.number)) box.sent = 0;
+  box.open = (name) => // the page knows better than the server
+    [...box.waiting, ...(left() ? box.away : [])].some((batch) => here(batch) && name in batch.changes);
+  box.answered = (place, number) => {
+    box.place = place;
+    if (number === box.number) box.sent = 0;
     if (!box.sent) post();
   };
   return box;

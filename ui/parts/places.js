@@ -1,10 +1,10 @@
 // The parts of a face as a list of numbers: how far right and down each went, and its size, all in percent.
 
-export default function ({ data, parentElement, setTriggerValue }) {
+export default function ({ data, parentElement, setStateValue }) {
   const root = parentElement.querySelector(".places");
   const state = (root.state ??= { outbox: outbox(), rows: new Map(), shape: "" });
   Object.assign(state, { data });
-  state.outbox.tell = (value) => setTriggerValue("boxes", value);
+  state.outbox.tell = (value) => setStateValue("boxes", value);
   const shape = JSON.stringify([data.parts.map((part) => [part.name, part.label]), data.words]);
   if (shape !== state.shape) {
     state.shape = shape;
@@ -16,7 +16,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
     head.lastChild.replaceChildren(Object.assign(document.createElement("span"), { className: "unseen", textContent: data.words.reset }));
     root.replaceChildren(head, ...data.parts.map((part) => row(part, state)));
   }
-  state.outbox.answered(data.seen);
+  state.outbox.answered(data.place, data.seen);
   for (const part of data.parts) if (!state.outbox.open(part.name)) state.rows.get(part.name).show(part);
 }
 
@@ -33,7 +33,9 @@ function row(part, state) {
     field.setAttribute("aria-label", `${part.label}: ${words[what]}`);
     field.onchange = () => {
       const own = state.data.parts.find((each) => each.name === name);
-      const values = fields.map((each, at) => each.value.trim() === "" || !each.checkValidity() ? [0, 0, 100][at] : Number(each.value));
+      const now = moveOf(own.home, own.box);
+      const wrong = ({ badInput, rangeOverflow, rangeUnderflow }) => badInput || rangeOverflow || rangeUnderflow;
+      const values = fields.map((each, at) => wrong(each.validity) ? now[at] : each.value === "" ? [0, 0, 100][at] : Number(each.value));
       fields.forEach((each, at) => (each.value = values[at]));
       state.outbox.put(name, boxOf(own.home, values), 500);
     };

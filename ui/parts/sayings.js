@@ -3,10 +3,10 @@
 
 const PAUSE = 800; // ms without a key after which the next key begins another thing
 
-export default function ({ data, parentElement, setTriggerValue }) {
+export default function ({ data, parentElement, setStateValue }) {
   const root = parentElement.querySelector(".sayings");
   const state = (root.state ??= setUp(root));
-  state.outbox.tell = (value) => setTriggerValue("change", value);
+  state.outbox.tell = (value) => setStateValue("changes", value);
 
   const { heard } = data;
   state.note.className = `note ${heard?.kind ?? ""}`;
@@ -22,7 +22,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
     if (state.gone !== null) (state.rows[Math.min(state.gone, state.rows.length - 1)]?.gone ?? box())?.focus();
     state.gone = null;
   }
-  state.outbox.answered(data.seen);
+  state.outbox.answered(data.place, data.seen);
   for (const { row, value } of data.rows) {
     if (row !== state.dragged && !state.outbox.open(row)) state.rows[row].show(value);
   }
@@ -78,6 +78,8 @@ function build(row, data, state) {
     state.dragged = null;
     put(Number(input.value));
   };
+  input.onpointerup = input.onpointercancel = () => // back where it began: then there is no `change`
+    setTimeout(() => state.dragged === row.row && input.onchange());
   input.ondblclick = () => put(1); // as much as was asked for
   gone.onclick = (event) => {
     state.gone = event.detail ? null : row.row; // by a key: the focus goes on from there

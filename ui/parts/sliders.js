@@ -1,17 +1,17 @@
 // The panel of edits: groups of sliders with the safe range marked, a search box, double click for 0.
 // Changes go one message at a time: a slider that moves on before the answer is there goes with the next.
 
-export default function ({ data, parentElement, setTriggerValue }) {
+export default function ({ data, parentElement, setStateValue }) {
   const root = parentElement.querySelector(".sliders");
   const state = (root.state ??= { outbox: outbox(), dragged: null, rows: new Map(), shape: "" });
-  state.outbox.tell = (value) => setTriggerValue("change", value);
+  state.outbox.tell = (value) => setStateValue("changes", value);
 
   const shape = JSON.stringify([data.groups, data.words]);
   if (shape !== state.shape) {
     build(root, state, data);
     state.shape = shape;
   }
-  state.outbox.answered(data.seen);
+  state.outbox.answered(data.place, data.seen);
   for (const [name, row] of state.rows) {
     if (name !== state.dragged && !state.outbox.open(name)) row.show(data.values[name] ?? 0);
     row.element.classList.toggle("elsewhere", data.elsewhere.includes(name));
@@ -34,14 +34,16 @@ function build(root, state, data) {
     details.dataset.group = group.id;
     details.append(element("summary", { textContent: group.label }));
     for (const edit of group.edits) {
+      const done = (value) => {
+        state.dragged = null;
+        state.outbox.put(edit.name, { value, final: true });
+      };
       const row = slider(edit, data.words, {
+        done,
+        released: (value) => state.dragged === edit.name && done(value), // back where it began: then nothing else tells
         live: (value) => {
           state.dragged = edit.name;
           state.outbox.put(edit.name, { value, final: false });
-        },
-        done: (value) => {
-          state.dragged = null;
-          state.outbox.put(edit.name, { value, final: true });
         },
       });
       state.rows.set(edit.name, row);
@@ -92,7 +94,10 @@ function slider(edit, words, heard) {
   };
   let pulled = false; // by a pointer, not by keys
   input.onpointerdown = () => (pulled = true);
-  input.onpointerup = () => (pulled = false);
+  input.onpointerup = input.onpointercancel = () => {
+    pulled = false;
+    setTimeout(() => heard.released(Number(input.value)));
+  };
   input.oninput = () => {
     let number = Number(input.value);
     if (pulled && Math.abs(number) < edit.step * 1.5) number = 0; // easy to bring back to nothing

@@ -2,15 +2,16 @@
 // On it a mask can be painted, or points set to be dragged; labels.js and boxes.js are two tools more.  Nothing here
 // asks the server for anything but through events.
 
-const CALM = 600; // ms without news after which the real picture is asked for
+const CALM = 600, AGAIN = 15000; // ms without news after which the real picture is asked for, and asked for again
 const BRUSH = 256; // side of a painted mask
 const TOUCHED = new Set(["range", "radio", "checkbox"]); // inputs that take no letters
 const TOOLS = { labels: setUpLabels, boxes: setUpBoxes };
 
-export default function ({ data, parentElement, setTriggerValue }) {
+export default function ({ data, parentElement, setTriggerValue, setStateValue }) {
   const root = parentElement.querySelector(".viewer");
   const state = (root.state ??= setUp(root, data));
-  Object.assign(state, { data, tell: setTriggerValue });
+  Object.assign(state, { data, tell: setTriggerValue, keep: setStateValue });
+  state.keys.tell = (value) => setStateValue("keys", value);
 
   if (state.now.src !== data.now) state.now.src = data.now;
   if (state.before.src !== data.before) state.before.src = data.before;
@@ -19,12 +20,17 @@ export default function ({ data, parentElement, setTriggerValue }) {
   root.classList.toggle("rough", !data.final);
   for (const each of root.querySelectorAll("[data-word]")) each.textContent = data.words[each.dataset.word];
   root.querySelector(".wipe").setAttribute("aria-label", data.words.wipe);
+  root.querySelector(".size").setAttribute("aria-label", data.words.brush);
   const painting = data.tool === "brush", pointing = data.tool === "points";
   root.classList.toggle("painting", painting);
   root.classList.toggle("pointing", pointing);
   root.querySelector(".brush").hidden = !painting;
   root.querySelector(".points").hidden = !pointing;
-  const settle = () => (document.wplusBusy ? null : state.tell("settled", data.stamp)); // news follow what makes it busy
+  const settle = () => {
+    const busy = document.wplusBusy; // then what makes it busy comes first
+    if (!busy) state.tell("settled", data.stamp);
+    state.timer = setTimeout(settle, busy ? CALM : AGAIN);
+  };
   state.busy = () => clearTimeout(state.timer);
   state.rest = () => {
     clearTimeout(state.timer);
@@ -44,8 +50,9 @@ export default function ({ data, parentElement, setTriggerValue }) {
     state.mode = "over";
   }
   state.tools[data.tool]?.take(data[data.tool]);
-  if (data.clear !== state.clear) {
-    state.clear = data.clear;
+  const clear = JSON.stringify([data.place, data.clear]);
+  if (clear !== state.clear) { // another face, or what was marked is done
+    state.clear = clear;
     state.pairs = [];
     wipeMask(state);
   }
@@ -53,6 +60,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   drawHistory(root.querySelector(".history"), data, setTriggerValue);
   state.show();
 
+  state.keys.answered(data.place, data.keyed);
   if (!state.tools.boxes?.outbox.sent) document.wplusBusy = 0;
   state.rest();
 
@@ -64,7 +72,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
     if (event.key.toLowerCase() !== "z") return;
     event.preventDefault();
     if (!event.shiftKey && tool?.back?.()) return; // a stroke that was not applied yet
-    state.tell("key", event.shiftKey ? "redo" : "undo");
+    state.keys.put(`${state.pressed++}`, event.shiftKey ? "redo" : "undo"); // each of them, however fast
   };
   document.removeEventListener("keydown", document.wplusKeys);
   document.wplusKeys = keys;
@@ -78,7 +86,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
 function setUp(root) {
   const find = (name) => root.querySelector(name);
   const state = { now: find(".now"), before: find(".before"), marks: find(".marks"), mode: "after", wipe: 50, held: false,
-    pairs: [], clear: null, timer: 0, tools: {} };
+    pairs: [], clear: null, timer: 0, tools: {}, keys: outbox(), pressed: 0 };
   const difference = find(".difference");
 
   state.show = () => {
@@ -146,7 +154,10 @@ function setUp(root) {
   };
   state.marks.onpointerup = () => (last = null);
   find(".use").onclick = () => state.tell("mask", state.mask.toDataURL("image/png"));
-  find(".clear").onclick = () => wipeMask(state);
+  find(".brush .clear").onclick = () => {
+    wipeMask(state);
+    state.tell("mask", "none");
+  };
   find(".back").onclick = () => {
     state.pairs.pop();
     drawPoints(state);
@@ -202,6 +213,7 @@ function drawHistory(bar, data, tell) {
   if (bar.shape === shape) return;
   bar.shape = shape;
   bar.hidden = data.line.length < 2;
+  const focused = [...bar.children].indexOf(bar.getRootNode().activeElement);
   bar.replaceChildren(...data.line.map(([index, picture]) => {
     const button = Object.assign(document.createElement("button"), { type: "button" });
     const name = data.words.step.replace("{}", index);
@@ -213,6 +225,7 @@ function drawHistory(bar, data, tell) {
     button.onclick = () => tell("went", index);
     return button;
   }));
+  if (focused >= 0) bar.children[Math.min(focused, bar.children.length - 1)]?.focus({ preventScroll: true });
 }
 
 function dot(pen, x, y, colour) {

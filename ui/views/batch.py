@@ -52,6 +52,8 @@ def chosen_recipe(state) -> Recipe | None:
     if file is not None:
         with page.told():
             return pin(Recipe.from_json(file.getvalue()), state.studio.engine.catalogue, state.studio.masks)
+        page.messages()
+        return None
     if state.studio.current is None or state.studio.recipe.is_identity:
         return None
     mine = Recipe(steps=tuple(step.model_copy(update={"face": 0}) for step in state.studio.steps()))
@@ -95,9 +97,12 @@ def edit_files(engine, files: list[tuple[str, bytes]], method: str, recipe: Reci
             except Cancelled:
                 stopped = True
                 break
-            if answer.content and stream.tell() + len(answer.content) < MAX_ZIP:
+            error = "" if answer.content else answer.error
+            if answer.content and stream.tell() + len(answer.content) > MAX_ZIP:
+                error = f"The results take more than {MAX_ZIP >> 20} MB: give a folder for so many."
+            elif answer.content:
                 archive.writestr(unique(f"{Path(name).stem}.edited{suffix}", taken), answer.content)
-            rows.append((name, answer.error if not answer.content else ""))
+            rows.append((name, error))
     return {"zip": stream.getvalue(), "rows": rows, "stopped": stopped, "count": len(files)}
 
 

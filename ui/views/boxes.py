@@ -32,7 +32,7 @@ def moving() -> None:
     with picture, st.container(key="picture"):
         words = {name: page.say(f"boxes.{name}") for name in ("over", "home", "keys", "place")}
         with page.told():
-            more = {"ground": edit.ground(state), "boxes": {"parts": parts, "seen": state.moved}}
+            more = {"ground": edit.ground(state), "boxes": {"parts": parts, "seen": page.seen("boxes-viewer")}}
             edit.viewer(state, "boxes", key="boxes-viewer", more={**more, "words": words},
                         on_boxes_change=lambda: moved("boxes-viewer"))  # fmt: skip
     with panel:
@@ -40,7 +40,7 @@ def moving() -> None:
         edit.steps(state)
         page.components()["places"](
             key="places", on_boxes_change=lambda: moved("places"),
-            data={"parts": parts, "seen": state.moved, "words": {
+            data={"parts": parts, "seen": page.seen("places"), "place": page.place(), "words": {
                 name: page.say(f"boxes.{name}") for name in ("part", "right", "down", "size", "reset")}},
         )  # fmt: skip
         with st.container(key="verdict"):
@@ -62,11 +62,7 @@ def listed(parts: dict[str, placing.Part]) -> list[dict]:
 
 def moved(key: str) -> None:
     """Boxes came from the picture or the list: {part: [x, y, width, height], or None to bring it back}."""
-    state = st.session_state
-    asked = (state.get(key) or {}).get("boxes")
-    if not asked:
-        return
-    state.moved = str(asked.get("number"))
     with page.told():
-        state.studio.move(dict(asked["changes"]))
-    page.changed()
+        for _, changes in page.changes(key, "boxes"):
+            st.session_state.studio.move(changes)
+            page.changed()

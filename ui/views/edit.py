@@ -16,6 +16,7 @@ from editing.judges.judge import SAME_PERSON
 from editing.plans import split_region, step_of
 from editing.text.edits import OP
 from editing.types import Recipe, Step, finite, is_head
+from stylegan2.errors import UsageError
 from ui import page, saying
 from ui.presets import PRESETS
 from ui.refining import told
@@ -57,7 +58,7 @@ def editing() -> None:
             page.messages()
             verdict(state)
     with panel:
-        typed.show(state, region)
+        typed.show(state, limited)
         controls(state)
         sliders(state)
         versions(state)
@@ -75,7 +76,7 @@ def viewer(state, tool: str | None, key: str = "viewer", more: dict | None = Non
         with page.told():
             draw(state)
         final = state.work.result is not None and state.work.result[0] == state.stamp
-    place = (studio.current.photo.sha256, studio.current.face, studio.current.chosen[studio.current.face])
+    place = placed(studio)
     if final:
         result = state.work.result[1]
         now = page.kept(("final", state.stamp), lambda: page.url(result.crop))
@@ -84,24 +85,32 @@ def viewer(state, tool: str | None, key: str = "viewer", more: dict | None = Non
         with page.told():
             quick = studio.preview()
             state.quick = page.url(quick, 85)
-            state.work.thumbs[studio.recipe.model_dump_json()] = page.url(page.smaller(quick, 80), 80)
+            state.work.thumbs[(*place, studio.recipe.model_dump_json())] = page.url(page.smaller(quick, 80), 80)
             while len(state.work.thumbs) > 4 * THUMBS:
                 state.work.thumbs.pop(next(iter(state.work.thumbs)))
         before = page.kept(("small", *place), lambda: page.url(page.smaller(studio.before(), 512)))
         now = state.get("quick", before)
     names = ("after", "before", "wipe", "difference", "hold", "erase", "clear", "use", "back", "drag")
-    more, words = more or {}, {name: page.say(name) for name in names} | {"step": page.say("history.step", number="{}")}
+    words = {name: page.say(name) for name in names} | {"brush": page.say("paint.size")}
+    more, words["step"] = more or {}, page.say("history.step", number="{}")
     page.components()["viewer"](
         key=key,
         data={**more, "now": now, "before": before, "final": final, "stamp": state.stamp, "tool": tool,
-              "clear": state.points, "words": {**words, **more.get("words", {})},
+              "clear": state.points, "place": page.place(), "keyed": page.seen(key),
+              "words": {**words, **more.get("words", {})},
               "line": line(state), "at": len(studio.current.history.past)},
         on_went_change=lambda: went(key),
         on_settled_change=lambda: settled(key),
-        on_key_change=lambda: pressed(key),
+        on_keys_change=lambda: pressed(key),
         on_mask_change=lambda: masked(key),
         **callbacks,
     )  # fmt: skip
+
+
+def placed(studio) -> tuple:
+    """What a picture is of: the photo, the face, and the inversion of it that is in use."""
+    opened = studio.current
+    return opened.photo.sha256, opened.face, opened.chosen[opened.face]
 
 
 def ground(state) -> str | None:
@@ -111,8 +120,9 @@ def ground(state) -> str | None:
     recipe = studio.ground()
     if len(recipe.steps) == len(studio.steps()):
         return None
-    place = (studio.current.photo.sha256, studio.current.face, studio.current.chosen[studio.current.face])
-    return page.kept(("ground", *place, recipe.model_dump_json()), lambda: page.url(studio.preview(recipe), 85))
+    return page.kept(
+        ("ground", *placed(studio), recipe.model_dump_json()), lambda: page.url(studio.preview(recipe), 85)
+    )
 
 
 def draw(state) -> None:
@@ -131,18 +141,19 @@ def settled(key: str) -> None:
 
 
 def pressed(key: str) -> None:
-    what = (st.session_state.get(key) or {}).get("key")
-    {"undo": undo, "redo": redo}.get(what, lambda: None)()
+    for _, keys in page.changes(key, "keys"):
+        for what in keys.values():
+            {"undo": undo, "redo": redo}[what]()
 
 
 def masked(key: str) -> None:
-    """A mask came from the brush, a PNG that is opaque where it was painted."""
+    """A mask came from the brush, a PNG that is opaque where it was painted; 'none' where it was wiped away."""
     state = st.session_state
     text = (state.get(key) or {}).get("mask")
     if not text:
         return
     with page.told():
-        state.brush = state.studio.paint(painted(text))
+        state.brush = None if text == "none" else (page.place(), state.studio.paint(painted(text)))
 
 
 def painted(text: str) -> np.ndarray:
@@ -177,7 +188,7 @@ def controls(state) -> None:
             "disentangle.help", names=", ".join(page.name_of("edit", name) for name in forms)))  # fmt: skip
     st.pills(page.say("where"), PLACES, key="region", format_func=lambda place: page.say(f"region.{place}"),
              help=page.say("region.help"), required=True)  # fmt: skip
-    if state.region == "brush" and state.brush is None:
+    if unpainted(state):
         st.caption(page.say("brush.none"))
     st.pills(page.say("presets"), list(PRESETS), key="preset", format_func=lambda name: page.say(f"preset.{name}"),
              on_change=preset)  # fmt: skip
@@ -185,7 +196,25 @@ def controls(state) -> None:
 
 def region(state) -> str | None:
     """What the edits that are set now are limited to."""
-    return {"everywhere": None, "brush": state.brush}.get(state.region, state.region)
+    return {"everywhere": None, "brush": brush(state)}.get(state.region, state.region)
+
+
+def brush(state) -> str | None:
+    """The mask that was painted on the face that is open."""
+    about, mask = state.brush or (None, None)
+    return mask if about == page.place() else None
+
+
+def limited(state) -> str | None:
+    """The same as `region`.  UsageError where the mask is still to be painted."""
+    if unpainted(state):
+        raise UsageError(page.say("brush.none"))
+    return region(state)
+
+
+def unpainted(state) -> bool:
+    """Is the next edit for a mask that there is not yet?"""
+    return state.region == "brush" and brush(state) is None
 
 
 def sliders(state) -> None:
@@ -194,11 +223,12 @@ def sliders(state) -> None:
     latent = [step for step in state.studio.steps() if step.op in SLIDING]
     page.components()["sliders"](
         key="sliders",
-        data={"groups": groups(state), "seen": state.seen,
+        data={"groups": groups(state), "seen": page.seen("sliders"),
+              "place": page.place("brush" if unpainted(state) else place),
               "values": {s.parameters["name"]: s.strength for s in latent if s.region == place},
               "elsewhere": [s.parameters["name"] for s in latent if s.region != place],
               "words": {name: page.say(name) for name in ("search", "nothing", "beyond")}},
-        on_change_change=slid,
+        on_changes_change=slid,
     )  # fmt: skip
 
 
@@ -225,28 +255,25 @@ def groups(state) -> list[dict]:
 def slid() -> None:
     """Sliders moved; while one is being dragged, all of it is one thing done."""
     state = st.session_state
-    change = (state.get("sliders") or {}).get("change")
-    if not change:
-        return
-    state.seen = str(change.get("number"))
-    if state.region == "brush" and state.brush is None:
-        state.news = page.say("brush.none")
-        return
     with page.told():
-        for name, asked in dict(change["changes"]).items():
-            strength = round(finite(asked["value"], name), 2)
-            state.studio.set({name: strength}, region(state), disentangle=bool(state.get("clean")),
-                             stroke=f"{name}@{region(state)}:{state.get('stroke', 0)}")  # fmt: skip
-            if asked.get("final"):
-                state.stroke = state.get("stroke", 0) + 1
-            page.changed()
+        for place, changes in page.changes("sliders", "changes"):
+            if place == "brush":
+                state.news = page.say("brush.none")
+                continue
+            for name, change in changes.items():
+                strength = round(finite(change["value"], name), 2)
+                state.studio.set({name: strength}, place, disentangle=bool(state.get("clean")),
+                                 stroke=f"{name}@{place}:{state.get('stroke', 0)}")  # fmt: skip
+                if change.get("final"):
+                    state.stroke = state.get("stroke", 0) + 1
+                page.changed()
 
 
 def preset() -> None:
     state = st.session_state
     if state.preset:
         with page.told():
-            state.studio.set(PRESETS[state.preset], region(state), disentangle=bool(state.get("clean")))
+            state.studio.set(PRESETS[state.preset], limited(state), disentangle=bool(state.get("clean")))
             page.changed()
     state.preset = None
 
@@ -316,9 +343,9 @@ def targeted(state, step: Step) -> list[str]:
 
 def line(state) -> list[list]:
     """The last recipes of the history: their place on it, and a small picture where one was drawn."""
-    recipes = state.studio.current.history.line
+    recipes, place = state.studio.current.history.line, placed(state.studio)
     shown = range(max(0, len(recipes) - THUMBS), len(recipes))
-    return [[index, state.work.thumbs.get(recipes[index].model_dump_json(), "")] for index in shown]
+    return [[index, state.work.thumbs.get((*place, recipes[index].model_dump_json()), "")] for index in shown]
 
 
 def went(key: str) -> None:
@@ -338,7 +365,7 @@ def versions(state) -> None:
         name.text_input(page.say("version.name"), key="version", max_chars=60)
         keep.button(page.say("version.keep"), on_click=keep_version, key="keep", width="stretch")
         for label, recipe in state.studio.current.versions.items():
-            st.button(label, key=f"version-{label}", on_click=use_version, args=(recipe,), width="stretch")
+            st.button(page.plain(label), key=f"version-{label}", on_click=use_version, args=(recipe,), width="stretch")
 
 
 def keep_version() -> None:

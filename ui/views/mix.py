@@ -45,10 +45,13 @@ def mixed() -> None:
         amount = st.slider(page.say("mix.amount"), 0.0, 1.0, 0.5, 0.05, key="mix-amount")
     if st.button(page.say("mix.do"), key="mix", type="primary", disabled=file is None or "mix" in state.jobs):
         data, name, studio = file.getvalue(), file.name, state.studio
+        mine = (studio.inversion, studio.steps(), dict(studio.masks))  # as they are now, whatever is open later
         with page.told():
             other = photos.decode(data, Path(name), MAX_PIXELS)
             face = detect.choose(detect.find_faces(other.rgb), 0, name)
-            page.begun("mix", page.engine().start(lambda tell: mix_with(studio, other, face, kind, amount, tell)))
+            page.begun(
+                "mix", page.engine().start(lambda tell: mix_with(page.engine(), mine, other, face, kind, amount, tell))
+            )
         st.rerun()
     page.working("mix", page.say("inverting"), lambda picture: state.files.update(mix=picture))
     if "mix" in state.files:
@@ -56,21 +59,23 @@ def mixed() -> None:
         st.download_button(page.say("download"), state.files["mix"][1], "mixed.png", "image/png", key="mix-file")
 
 
-def mix_with(studio, other: photos.Photo, face, kind: str, amount: float, tell) -> tuple[np.ndarray, bytes]:
-    """The chosen face mixed with another photo's: the crop (R, R, 3), and it as a marked PNG."""
+def mix_with(
+    engine, mine: tuple, other: photos.Photo, face, kind: str, amount: float, tell
+) -> tuple[np.ndarray, bytes]:
+    """A face (inversion, steps, masks) mixed with another photo's: the crop (R, R, 3), and it as a marked PNG."""
     from editing import provenance
     from editing.types import Recipe
 
-    generator = studio.engine.generator
-    editor = session.Editor(generator, catalogue=studio.engine.catalogue)
+    (inversion, steps, masks), generator = mine, engine.generator
+    editor = session.Editor(generator, catalogue=engine.catalogue)
     crop = session.to_tensor(align.crop(other.rgb, face.quad, generator.resolution))
     target = session.Target(face.quad, face.landmarks, crop)
     style = editor.set_photo(other, method=photo.DEFAULT, callback=tell, target=target)
     how = mixing.style_mix if kind == "style" else mixing.interpolate
-    result = how(generator, studio.inversion, style, amount)
+    result = how(generator, inversion, style, amount)
     editor.set_inversion(result)
-    editor.masks = dict(studio.masks)
-    edited = editor.edit(Recipe(steps=tuple(s.model_copy(update={"face": 0}) for s in studio.steps())))
+    editor.masks = masks
+    edited = editor.edit(Recipe(steps=tuple(s.model_copy(update={"face": 0}) for s in steps)))
     rgb = session.to_rgb(edited.crop)
     return rgb, provenance.encode(photos.from_rgb(rgb), ".png", edited.recipe)
 

@@ -65,11 +65,13 @@ def canvas(state) -> None:
 def applied() -> None:
     """Labels came from the picture."""
     state = st.session_state
-    text = (state.get("paint-viewer") or {}).get("labels")
-    if text:
-        with page.told():
-            state.studio.label(decoded(text))
-        page.changed()
+    sent = (state.get("paint-viewer") or {}).get("labels")
+    if not sent or sent["place"] != page.place() or sent["number"] == state.get("seen-labels"):
+        return
+    state["seen-labels"] = sent["number"]
+    with page.told():
+        state.studio.label(decoded(sent["labels"]))
+    page.changed()
 
 
 def coded(labels: np.ndarray) -> str:

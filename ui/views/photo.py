@@ -35,6 +35,9 @@ class Given:
 
 def show() -> None:
     state = page.session()
+    if state.work.opening is not None:  # the page was loaded anew, or left, while it was looked at
+        take(*state.work.opening)
+        st.rerun()
     left, right = st.columns([1, 1], gap="large")
     with left:
         file = st.file_uploader(page.say("drop"), type=READ, key=f"upload-{state.uploads}",
@@ -62,21 +65,27 @@ def show() -> None:
 def take(data: bytes, name: str) -> None:
     """A file the user gave; where there is no question about its face, the search begins at once."""
     state = st.session_state
-    state.work.given = None
+    state.work.given, state.work.opening = None, (data, name)
     with page.told():
-        try:
-            opened = state.studio.open(data, name)
-        except NoFaceFound:
-            state.work.given = Given(data, name, "", state.stamp)  # perhaps a drawing
-            raise
-        page.changed()
-        if drawing.is_gray(opened.photo.rgb):
-            state.work.given = Given(data, name, opened.photo.sha256, state.stamp)
-            return
-        if state.studio.inversion is not None:
-            arrive()
-        elif len(opened.faces) == 1:
-            begin()
+        looked_at(data, name)
+    state.work.opening = None  # else the page was loaded anew, or left, before it was done
+
+
+def looked_at(data: bytes, name: str) -> None:
+    """NoFaceFound and all that `Studio.open` raises."""
+    state = st.session_state
+    try:
+        opened = state.studio.open(data, name)
+    except NoFaceFound:
+        state.work.given = Given(data, name, "", state.stamp)  # perhaps a drawing
+        raise
+    page.changed()
+    if drawing.is_gray(opened.photo.rgb):
+        state.work.given = Given(data, name, opened.photo.sha256, state.stamp)
+    elif state.studio.inversion is not None:
+        arrive()
+    elif len(opened.faces) == 1:
+        begin()
 
 
 def faceless() -> None:
@@ -93,7 +102,7 @@ def faceless() -> None:
             return
         heads, words = COLOURS, page.say("given.gray")
     elif given.stamp == state.stamp:
-        heads, words = DRAWINGS, page.say("given.faceless", name=given.name)
+        heads, words = DRAWINGS, page.say("given.faceless", name=page.plain(given.name))
     else:
         return  # somebody else's face has been opened since
     st.caption(words)
@@ -121,6 +130,13 @@ def begin() -> None:
             arrive()
         else:
             page.begun("invert", job)
+
+
+def arrived(inversion) -> None:
+    """A face was found, perhaps while another photo was opened."""
+    opened = st.session_state.studio.current
+    if opened is not None and opened.photo.sha256 == inversion.photo_sha256:
+        arrive()
 
 
 def arrive() -> None:
@@ -161,7 +177,7 @@ def chosen() -> None:
         on_pick_change=pick,
     )  # fmt: skip
     if "invert" in state.jobs:
-        page.working("invert", page.say("inverting"), lambda _: arrive())
+        page.working("invert", page.say("inverting"), arrived)
         return
     if opened.aligned:
         return
@@ -190,6 +206,7 @@ def scores() -> None:
     inversion = st.session_state.studio.inversion
     if inversion is None or not inversion.metrics:
         return
-    metrics = {name: float(value) for name, value in inversion.metrics.items()}
+    metrics = inversion.metrics
+    identity = f"{metrics['id_distance']:.2f}" if "id_distance" in metrics else "–"  # where a face was found
     st.caption(page.say("scores", method=inversion.method, steps=inversion.steps, l2=f"{metrics['l2']:.4f}",
-                        msssim=f"{metrics['ms_ssim']:.3f}", identity=f"{metrics['identity']:.2f}"))  # fmt: skip
+                        msssim=f"{metrics['ms_ssim']:.3f}", identity=identity))  # fmt: skip

@@ -39,6 +39,9 @@ def photo() -> None:
     wanted = (state.stamp, kind)
     if st.button(page.say("prepare"), key="prepare", type="primary"):
         with page.told():
+            if state.get("lock") and (state.work.result is None or state.work.result[0] != state.stamp):
+                edit.draw(state)  # less of it, perhaps
+                wanted = (state.stamp, kind)
             data, recipe = studio.export(FORMATS[kind])
             state.files["photo"] = (wanted, data, recipe)
         if state.problem:
@@ -68,8 +71,9 @@ def sheets() -> None:
         down = columns[1].selectbox(page.say("sheet.second"), [n for n in names if n != across], key="down",
                                     format_func=lambda n: page.name_of("edit", n))  # fmt: skip
     if st.button(page.say("sheet.make"), key="sheet-make", disabled="sheet" in state.jobs):
-        recipe, face, wanted = studio.recipe, studio.current.face, [name for name in (across, down) if name]
-        page.begun("sheet", page.engine().start(lambda tell: drawn(studio, recipe, face, kind, wanted, tell)))
+        recipe, opened, wanted = studio.recipe, studio.current, [name for name in (across, down) if name]
+        face = opened.face
+        page.begun("sheet", page.engine().start(lambda tell: drawn(studio, opened, recipe, face, kind, wanted, tell)))
         st.rerun()
     page.working("sheet", page.say("sheet.drawing"), lambda file: state.files.update(sheet=file))
     if "sheet" in state.files:
@@ -93,17 +97,17 @@ class Watched:
         return picture
 
 
-def drawn(studio, recipe, face: int, kind: str, names: list[str], tell) -> tuple[str, bytes]:
-    """A strip, grid or film of the safe ranges of these edits: its file name and its bytes."""
+def drawn(studio, opened, recipe, face: int, kind: str, names: list[str], tell) -> tuple[str, bytes]:
+    """A strip, grid or film of the safe ranges of these edits to a photo: its file name and its bytes."""
     count = FRAMES if kind == "film" else CELLS
     ranges = []
     for name in names:
         direction = studio.engine.catalogue.get(name)
         low, high = (direction.safe_range or (-2.0, 2.0)) if direction else (0.0, 1.0)
         ranges.append(Range(name, tuple(round(float(value), 3) for value in np.linspace(low, high, count))))
-    plan, editor = Plan(recipe, (), face, True), studio.in_hand()
+    plan, editor = Plan(recipe, (), face, True), studio.in_hand(opened)
     watched = Watched(editor, count ** len(names), tell)
-    stem = f"{Path(studio.current.photo.name).stem}.{kind}-{'-'.join(map(in_files, names))}"
+    stem = f"{Path(opened.photo.name).stem}.{kind}-{'-'.join(map(in_files, names))}"
     if kind == "film":
         from editing import video
 

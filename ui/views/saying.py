@@ -7,7 +7,7 @@ from collections.abc import Callable
 import streamlit as st
 
 from editing.types import finite
-from stylegan2.errors import UsageError, WplusError
+from stylegan2.errors import WplusError
 from ui import page, saying
 from ui.saying import AGE, LONGEST
 
@@ -15,7 +15,7 @@ NEARLY = 0.15  # an amount is 1 to within this, and goes without saying
 
 
 def show(state, region: Callable[..., str | None]) -> None:
-    """region(state): what a sentence is limited to."""
+    """region(state): what a sentence is limited to; UsageError where that is still to be painted."""
     command = saying.lacking()
     with st.form("say", border=False), st.container(horizontal=True, vertical_alignment="bottom"):
         st.text_input(page.say("saying"), key="sentence", max_chars=LONGEST, disabled=bool(command),
@@ -29,8 +29,8 @@ def show(state, region: Callable[..., str | None]) -> None:
     if found or heard:
         words = {name: page.say(f"saying.{name}") for name in ("rows", "gone", "strength")}
         page.components()["sayings"](
-            key="sayings", on_change_change=changed,
-            data={"rows": found, "heard": heard, "seen": state.weighed, "words": words,
+            key="sayings", on_changes_change=changed,
+            data={"rows": found, "heard": heard, "seen": page.seen("sayings"), "place": page.place(), "words": words,
                   "safe": saying.SAFE, "most": saying.STRONGEST},
         )  # fmt: skip
 
@@ -55,8 +55,6 @@ def said(region: Callable[..., str | None]) -> None:
     kind, note = "", ""
     with page.told():
         try:
-            if state.region == "brush" and state.brush is None:
-                raise UsageError(page.say("brush.none"))
             ignored = state.studio.ask(state.get("sentence") or "", region(state))
         except WplusError as error:
             kind, note = "wrong", page.sentence(error)
@@ -71,21 +69,20 @@ def said(region: Callable[..., str | None]) -> None:
 
 def changed() -> None:
     """Strengths of sentences came from the page, None for one that is taken out."""
-    state = st.session_state
-    change = (state.get("sayings") or {}).get("change")
-    if not change:
-        return
-    state.weighed = str(change.get("number"))
     with page.told():
-        for row, asked in sorted(dict(change["changes"]).items(), key=lambda item: -int(item[0])):
-            weighed(state, int(row), asked)
-    page.changed()
+        for _, changes in page.changes("sayings", "changes"):
+            for row, asked in sorted(changes.items(), key=lambda item: -int(item[0])):
+                weighed(st.session_state, int(row), asked)
+            page.changed()
 
 
 def weighed(state, row: int, asked: dict) -> None:
-    """One of them, if it is still the sentence that the page saw there."""
-    steps, strength = state.studio.asked(), asked["value"]
-    if not 0 <= row < len(steps) or saying.shown(str(steps[row].parameters.get("text", ""))) != asked["text"]:
-        return
+    """One of them, in the row where the page saw the sentence, or where it is now; none if it is gone."""
+    texts = [saying.shown(str(step.parameters.get("text", ""))) for step in state.studio.asked()]
+    if not 0 <= row < len(texts) or texts[row] != asked["text"]:
+        if texts.count(asked["text"]) != 1:
+            return
+        row = texts.index(asked["text"])
+    strength = asked["value"]
     strength = None if strength is None else min(max(round(finite(strength, "the text"), 2), 0.0), saying.STRONGEST)
     state.studio.weigh(row, strength, f"text {row}:{asked.get('stroke', 0)}")

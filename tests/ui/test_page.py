@@ -1,0 +1,56 @@
+"""What every view of the page needs: changes that come from it, and texts that are shown as they are."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from ui import page
+
+
+class State(dict):
+    """Streamlit's session state, by name or by item."""
+
+    __getattr__ = dict.__getitem__
+    __setattr__ = dict.__setitem__
+
+
+@pytest.fixture
+def state(monkeypatch):
+    opened = SimpleNamespace(photo=SimpleNamespace(sha256="a photo"), face=1)
+    state = State(studio=SimpleNamespace(current=opened))
+    monkeypatch.setattr(page.st, "session_state", state)
+    return state
+
+
+def message(number, *batches):
+    return {"changes": {"number": number, "batches": list(batches)}}
+
+
+def test_changes_are_read_once_and_in_order(state):
+    here = page.place("hair")
+    state.sliders = message(7, [here, {"smile": 1}], [page.place(), {"age": 2, "yaw": 3}])
+    assert page.changes("sliders", "changes") == [("hair", {"smile": 1}), (None, {"age": 2, "yaw": 3})]
+    assert page.seen("sliders") == 7 and page.changes("sliders", "changes") == []
+    state.sliders = message(8, [here, {"smile": 1}])
+    assert page.changes("sliders", "changes") == [("hair", {"smile": 1})] and page.seen("places") == 0
+
+
+def test_changes_of_another_photo_or_face_are_left_out(state):
+    places = [["another", 1, None], ["a photo", 0, "hair"], page.place("eyes")]
+    state.sliders = message(1, *([place, {"smile": 1}] for place in places))
+    assert page.changes("sliders", "changes") == [("eyes", {"smile": 1})] and page.seen("sliders") == 1
+
+
+@pytest.mark.parametrize("nothing", [None, {}, {"changes": None}])
+def test_nothing_came(state, nothing):
+    state.sliders = nothing
+    assert page.changes("sliders", "changes") == [] and page.seen("sliders") == 0
+
+
+@pytest.mark.parametrize(
+    "text", ["*a*", "_b_", "[x](http://a.b)", "![x](y)", ":material/delete:", "a`b`", "$x$", "# 1"]
+)
+def test_names_are_no_markdown(text):
+    shown = page.plain(text)
+    assert shown.replace("\\", "") == text
+    assert all(shown[at - 1] == "\\" for at, letter in enumerate(shown) if letter in "*_[]`:$#<>")
