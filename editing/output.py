@@ -26,8 +26,12 @@ def staged(folder: str | os.PathLike) -> Iterator[Path]:
     try:
         scratch = Path(tempfile.mkdtemp(prefix=".wplus-", dir=folder))
         yield scratch
-        for file in sorted(scratch.rglob("*")):
-            target = folder / file.relative_to(scratch)
+        files = sorted(scratch.rglob("*"))
+        targets = {file: folder / file.relative_to(scratch) for file in files}
+        for file, target in targets.items():  # all of them or none
+            if target.exists() and target.is_dir() != file.is_dir():
+                raise WplusError(f"Cannot write {target}: a {'folder' if target.is_dir() else 'file'} is in its place.")
+        for file, target in targets.items():
             if file.is_dir():
                 target.mkdir(exist_ok=True)
             else:

@@ -240,6 +240,8 @@ class Editor:
             raise UsageError(f"The inversion was made from another photo than {photo.name}.")
         if inversion.quad is None:
             raise UsageError("The inversion does not say where in the photo its face is: invert the photo again.")
+        if not align.reaches(inversion.quad, photo.size):
+            raise UsageError(f"The inversion says that its face lies outside {photo.name}: invert the photo again.")
         crop = to_tensor(align.crop(photo.rgb, inversion.quad, self.generator.resolution))
         self._keep(face, inversion, Target(inversion.quad, inversion.landmarks, crop))
         self._reconstructions[face] = rendered

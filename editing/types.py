@@ -26,6 +26,7 @@ from stylegan2.generator import Delta, FeatureEdit
 
 VERSION = 1
 SOFTWARE = "wplus 0.1.0"
+MOST_STEPS, MOST_REGIONS = 512, 48  # of a recipe from a file: every region is a render
 
 
 # ---------------------------------------------------------------------------------------- inversions
@@ -132,7 +133,7 @@ class Inversion:
     @classmethod
     def load(cls, path: str | os.PathLike) -> Inversion:
         """Read what `save` wrote.  Raises InversionError if it is missing, damaged or no inversion."""
-        from safetensors import SafetensorError, safe_open
+        from safetensors import safe_open
 
         path = Path(path)
         if not path.is_file():
@@ -144,7 +145,7 @@ class Inversion:
             return cls._from_parts(facts, tensors)
         except InversionError as error:
             raise InversionError(f"{path.name}: {error}") from None
-        except (SafetensorError, OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+        except Exception as error:  # whatever strange facts and tensors lead to
             raise InversionError(
                 f"{path.name} is damaged, or not an inversion file: invert the photo again."
             ) from error
@@ -156,6 +157,10 @@ class Inversion:
         ws = tensors["ws"]
         if ws.ndim != 3 or ws.shape[0] != 1 or not all(torch.isfinite(t).all() for t in tensors.values()):
             raise InversionError("its latent code is damaged: invert the photo again.")
+        offsets = [tensor for name, tensor in tensors.items() if name.startswith(("delta/", "feature/"))]
+        if not all(tensor.ndim and tensor.shape[0] == 1 for tensor in offsets):
+            raise InversionError("its weight or feature offsets are damaged: invert the photo again.")
+        Settings(**{name: facts[name] for name in Settings.model_fields})  # TypeError and the like
         if not all(_sound(tensors[name], shape) for name, shape in _GEOMETRY.items() if name in tensors):
             raise InversionError("its face geometry is damaged: invert the photo again.")
         deltas = {layer: Delta(kind, _factors(tensors, layer)) for layer, kind in facts["delta_kinds"].items()}
@@ -179,12 +184,14 @@ def generator_sha256(generator: Any) -> str:
 _FACTS = ("family", "generator_sha256", "photo_sha256", "method", "steps", "seed", "device", "dtype", "threads")
 
 
+FURTHEST = 1e6  # pixels: no photo is so wide
 _GEOMETRY = {"quad": (4, 2), "landmarks": (68, 2)}
 
 
 def _sound(points: Tensor, shape: tuple[int, int]) -> bool:
     """Points of the right shape that span an area, as a face does."""
-    return points.shape == shape and bool(torch.linalg.matrix_rank((points - points.mean(0)).double()) == 2)
+    near = points.shape == shape and bool(points.abs().max() < FURTHEST)
+    return near and bool(torch.linalg.matrix_rank(points.double() - points.double().mean(0)) == 2)
 
 
 def _map_values(mapping: Mapping | None, change: Callable) -> dict | None:
@@ -283,6 +290,7 @@ class Recipe(_Immutable):
             if isinstance(data, dict) and "steps" not in data:
                 return cls.from_strengths(data)
             recipe = cls.model_validate(data)
+            recipe.to_json()  # what cannot be written could not be kept, either
         except pydantic.ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "the top"
@@ -291,6 +299,10 @@ class Recipe(_Immutable):
             raise UsageError(f"The recipe is not valid JSON: {error}.") from None
         if recipe.version != VERSION:
             raise UsageError(f"The recipe has format version {recipe.version}; this program reads {VERSION}.")
+        for count, most, what in ((len(recipe.steps), MOST_STEPS, "steps"),
+                                  (len({step.region for step in recipe.steps}), MOST_REGIONS, "regions")):  # fmt: skip
+            if count > most:
+                raise UsageError(f"The recipe has {count} {what}; at most {most} can be read.")
         return recipe
 
     def to_json(self) -> str:

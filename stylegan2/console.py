@@ -18,7 +18,7 @@ import typer
 
 from stylegan2.errors import WplusError
 
-INTERRUPTED, TERMINATED = 130, 143
+INTERRUPTED, TERMINATED, HUNG_UP = 130, 143, 129
 
 
 def app(help: str) -> typer.Typer:
@@ -36,6 +36,8 @@ def run(application: typer.Typer, prog: str, args: Sequence[str] | None = None) 
     """Run a command line and exit: every error a person can cause becomes one line on stderr."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # so that unfinished files are swept up
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # not under nohup
+            signal.signal(signal.SIGHUP, lambda *_: sys.exit(HUNG_UP))
     try:
         code = typer.main.get_command(application).main(args=args, prog_name=prog, standalone_mode=False)
         if code == INTERRUPTED:  # what Typer makes of Ctrl-C

@@ -322,7 +322,7 @@ def clear() -> int:
             shutil.rmtree(owned, ignore_errors=True)
         else:
             owned.unlink(missing_ok=True)
-    for folder in (weights_dir(), home()):
+    for folder in (weights_dir(), home() / REFERENCE, home() / KERNELS, home()):
         with suppress(OSError):  # not empty: whatever else lies there is not ours to delete
             folder.rmdir()
     return freed - size()
@@ -335,7 +335,8 @@ def size() -> int:
 
 def _owned() -> list[Path]:
     known = [place for wanted in RECORDS.values() for place in (weights_dir() / wanted.filename, _stamp_path(wanted))]
-    known += [weights_dir() / LOCK, *weights_dir().glob(f"{SCRATCH}*"), home() / REFERENCE, home() / KERNELS]
+    known += [weights_dir() / LOCK, *weights_dir().glob(f"{SCRATCH}*")]
+    known += [*(home() / REFERENCE).glob("editability-*.json"), *(home() / KERNELS).glob("sm*-cuda*-*")]
     return [place for place in known if place.exists()]
 
 

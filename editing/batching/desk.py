@@ -98,9 +98,10 @@ class Desk:
         make_folder(target.parent)
         for face, content in answer.inversions.items():
             suffix = ".inversion" if face == 0 else f".face{face}.inversion"
-            write_atomically(
-                job.place.target.with_name(job.place.target.name + suffix), content, mode=0o600, scratch=self.state
-            )
+            place = job.place.target.with_name(job.place.target.name + suffix)
+            self.journal.refuse_strange(place)
+            self.journal.add(key, job.place.name, photo_sha256, hashlib.sha256(content).hexdigest(), place.name)
+            write_atomically(place, content, mode=0o600, scratch=self.state)
         finished = self.state / f"finished{target.suffix}"
         write_atomically(finished, answer.content)
         self.journal.add(key, job.place.name, photo_sha256, hashlib.sha256(answer.content).hexdigest(), target.name)

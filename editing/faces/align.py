@@ -65,6 +65,14 @@ def border(rgb: np.ndarray) -> np.ndarray:
     return np.array([(0, 0), (0, height), (width, height), (width, 0)], np.float64) - 0.5
 
 
+def reaches(quad: np.ndarray, size: tuple[int, int]) -> bool:
+    """Can a face with this quad (4, 2) lie in a photo of this (width, height)?  Its middle does, or nearly, and it is
+    not many times as large."""
+    wide = float(max(size))
+    middle, half = quad.mean(0), side(quad) / 2
+    return bool(half < 2.5 * wide and (middle > -half).all() and (middle < np.array(size) + half).all())
+
+
 def crop(rgb: np.ndarray, quad: np.ndarray, size: int = 1024) -> np.ndarray:
     """Photo rgb (H, W, 3) uint8 -> aligned crop (size, size, 3) uint8.
 

@@ -119,6 +119,15 @@ def test_reports_and_journals_hold_nothing_of_a_face(command, toy, album, tmp_pa
     assert len(list((tmp_path / "kept").rglob("*.inversion"))) == 3
 
 
+def test_an_inversion_is_never_written_over_a_file_of_somebody_else(command, toy, album, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.png.inversion").write_text("mine")
+    code, report, _ = go(command, album, tmp_path / "out", "--keep-inversions")
+    failed = [result for result in report["results"] if result["status"] == "failed" and "a.png" in result["photo"]]
+    assert code == 1 and "not from this batch" in failed[0]["error"]
+    assert (tmp_path / "out" / "a.png.inversion").read_text() == "mine" and not (tmp_path / "out" / "a.png").exists()
+
+
 def test_inputs_are_never_written_over(command, toy, album):
     before = files(album)
     code, _, stderr = go(command, album, album)

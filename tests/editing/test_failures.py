@@ -58,14 +58,14 @@ def arguments(module: str, photo: Path, out: Path) -> list:
 
 
 @posix
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "kill"])
+@pytest.mark.parametrize(("sent", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
 @pytest.mark.parametrize("module", ["editing.invert", "editing.edit"])
 def test_stopped_in_the_middle_nothing_is_left(tmp_path, module, sent, code):
     photo = write_photo(tmp_path / "in" / "a.png")
     process = start(module, 60, *arguments(module, photo, tmp_path / "out"))
     assert process.stdout.readline() == "inverting\n"
     time.sleep(0.1)
-    process.send_signal(sent)
+    process.send_signal(getattr(signal, sent))
     _, stderr = process.communicate(timeout=30)
     assert process.returncode == code, stderr
     assert "Traceback" not in stderr and len(stderr.strip().splitlines()) <= 1

@@ -29,6 +29,15 @@ def test_an_interruption_leaves_nothing_not_even_the_folder(tmp_path, error):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_all_files_arrive_or_none(tmp_path):
+    (tmp_path / "a.png").write_text("old")
+    (tmp_path / "b.inversion").mkdir()
+    with pytest.raises(WplusError, match=r"b\.inversion: a folder is in its place"), staged(tmp_path) as scratch:
+        for name in ("a.png", "b.inversion", "c.json"):
+            (scratch / name).write_text("new")
+    assert (tmp_path / "a.png").read_text() == "old" and not (tmp_path / "c.json").exists()
+
+
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("x")
     for place in (tmp_path / "file", tmp_path / "file" / "below"):

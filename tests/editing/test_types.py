@@ -131,7 +131,31 @@ def test_a_code_that_is_not_finite_is_refused(tmp_path):
         Inversion.load(path)
 
 
-@pytest.mark.parametrize("quad", [np.zeros((4, 2)), np.arange(8.0).reshape(4, 2), np.ones((3, 2))])
+@pytest.mark.parametrize(
+    "facts", ["[" * 100_000, {"steps": "abc"}, {"delta_kinds": 3}, {"metrics": None}, {"version": []}]
+)
+def test_strange_facts_are_refused_in_one_sentence(tmp_path, facts):
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    path = some_inversion().save(tmp_path / "face.inversion")
+    with safe_open(path, "pt") as stream:
+        own = json.loads(stream.metadata()["wplus"])
+        tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+    save_file(tensors, path, {"wplus": facts if isinstance(facts, str) else json.dumps(own | facts)})
+    with pytest.raises(InversionError, match=r"^face\.inversion"):
+        Inversion.load(path)
+
+
+@pytest.mark.parametrize("deltas", [(500, 1, 1, 1, 1), (0, 3), ()])
+def test_offsets_are_of_one_picture(tmp_path, deltas):
+    path = some_inversion(deltas={"b8.conv": Delta("mul", (torch.zeros(deltas),))}).save(tmp_path / "face.inversion")
+    with pytest.raises(InversionError, match="offsets are damaged"):
+        Inversion.load(path)
+
+
+@pytest.mark.parametrize("quad", [np.zeros((4, 2)), np.arange(8.0).reshape(4, 2), np.ones((3, 2)),
+                                  np.array([[0, 0], [0, 1], [1, 1], [1, 0]]) * 1e9])  # fmt: skip
 def test_a_quad_that_spans_no_area_is_refused(tmp_path, quad):
     path = some_inversion(quad=quad).save(tmp_path / "face.inversion")
     with pytest.raises(InversionError, match="geometry is damaged"):
@@ -198,6 +222,15 @@ def test_a_plain_object_of_strengths_is_a_recipe():
         '{"smile": NaN}',
         '{"steps": [{"parameters": {"name": "smile", "strength": "lots"}}]}',
         '{"steps": [{"parameters": {"name": "smile", "strength": null}}]}',
+        pytest.param('{"steps": [{"op": "paint", "parameters": {"note": "\\ud800"}}]}', id="half a letter"),
+        pytest.param('{"steps": [{"op": "x", "parameters": {"a": ' + "[" * 400 + "]" * 400 + "}}]}", id="nested"),
+        pytest.param(Recipe(steps=[latent_step("smile", 1.0)] * 600).to_json(), id="long"),
+        pytest.param(
+            Recipe(
+                steps=[latent_step("smile", 1.0).model_copy(update={"region": f"hair~{i}"}) for i in range(60)]
+            ).to_json(),
+            id="many regions",
+        ),
     ],
 )
 def test_broken_recipes_are_usage_errors_in_one_line(text):

@@ -286,12 +286,16 @@ def test_clear_shows_and_deletes_only_its_own(shop, capsys):
     zoo.fetch()
     (zoo.home() / zoo.REFERENCE).mkdir()
     (zoo.home() / zoo.REFERENCE / "editability-0.json").write_text("{}")  # what `editing.evaluate` keeps there
+    (zoo.home() / zoo.KERNELS / "sm90-cuda13.0-0123456789ab").mkdir(parents=True)
+    (zoo.home() / zoo.KERNELS / "sm90-cuda13.0-0123456789ab" / "library").write_text("a build")
+    (zoo.home() / zoo.KERNELS / "runbook.md").write_text("somebody's own")
     (zoo.home() / "mine.txt").write_text("not the zoo's")
     (zoo.home() / "weights" / "mine.bin").write_text("not the zoo's either")
     code, out, err = call(capsys, "clear")
     assert code == 0 and "2 weights" in out and "--yes" in err and zoo.path("single").exists()
     assert call(capsys, "clear", "--yes")[0] == 0
-    assert cached(zoo.home()) == {"mine.txt", "weights/mine.bin"}
+    assert cached(zoo.home()) == {"mine.txt", "weights/mine.bin", "ops/runbook.md"}
+    assert not (zoo.home() / zoo.REFERENCE).exists()
 
 
 # ------------------------------------------------------------------------------------ the real thing

@@ -86,3 +86,12 @@ def test_a_quad_that_is_the_border_gives_the_picture_itself():
     assert np.array_equal(align.crop(picture, align.border(picture), 64), picture)
     half = align.crop(picture, align.border(picture), 32)
     assert np.array_equal(half, np.asarray(Image.fromarray(picture).resize((32, 32), Image.Resampling.LANCZOS)))
+
+
+@pytest.mark.parametrize(("move", "size", "reaches"), [
+    ((0, 0), 1, True), ((300, 0), 1, True), ((-160, -160), 1, True), ((0, 0), 4, True),
+    ((4000, 0), 1, False), ((0, -900), 1, False), ((0, 0), 40, False),
+])  # fmt: skip
+def test_a_face_lies_in_its_photo(move, size, reaches):
+    square = np.array([(-1, -1), (-1, 1), (1, 1), (1, -1)], np.float64)
+    assert align.reaches(square * 150 * size + (320, 240) + np.array(move), (640, 480)) is reaches
