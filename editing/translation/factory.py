@@ -3,7 +3,7 @@
     python -m editing.translate pairs sketches/ --kind degraded --how sketch --count 2000 --size 128
     python -m editing.translate pairs smiles/   --kind edited --set smile=2 --count 2000
     python -m editing.translate pairs ages/     --kind judged --judge age --low 28 --high 48 --count 1000
-    python -m editing.translate pairs faces/    --kind labelled --label young=age<32 --label smiling=smile>0.3
+    python -m editing.translate pairs faces/    --kind labelled --label 'young=age<32' --label 'smiling=smile>0.3'
     python -m editing.translate pairs hair/     --kind varied --how sketch --each 4
     python -m editing.translate pairs maps/     --kind parsed --count 2000 --size 256
     python -m editing.translate pairs told/     --kind captioned --count 6000 --size 64
