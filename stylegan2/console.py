@@ -1,7 +1,7 @@
 """What all command lines share: one-line errors, exit codes, progress on stderr only on a terminal.
 
-Exit codes: 0 ok, 1 an input failed, 2 wrong usage, 130 interrupted.  Data goes to stdout, everything
-else to stderr.  Importing this takes a tenth of a second and no torch.
+Exit codes: 0 ok, 1 an input failed, 2 wrong usage, 130 interrupted, 143 terminated, 129 hung up.  Data goes to stdout,
+everything else to stderr.  Importing this takes a tenth of a second and no torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Directions in W: fitted from judges, published by GANSpace, calibrated and named in one catalogue."""
+"""Directions in W: fitted from judges, explored, imported; the measured ones named in one catalogue."""
 
 from editing.directions.catalogue import Catalogue, Direction, apply, disentangled, load
 
