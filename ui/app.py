@@ -16,7 +16,7 @@ import streamlit as st
 
 from ui import page, saying, words
 from ui.opening import MAX_BYTES
-from ui.views import batch, boxes, edit, mix, paint, photo, points, save
+from ui.views import batch, boxes, edit, links, mix, paint, photo, points, save
 
 ANYWHERE = "WPLUS_UI_ANYWHERE"
 VIEWS = {"photo": photo.show, "edit": edit.show, "paint": paint.show, "boxes": boxes.show, "points": points.show,
@@ -57,8 +57,8 @@ def main() -> None:
         state.lang = st.query_params.get("lang", state.lang)
         state.lang = state.lang if state.lang in words.languages() else "en"
         with page.told():
-            if edit.address() != state.work.shared:  # else the work is here already
-                edit.from_link(st.query_params.get("edits", ""))
+            if links.address() != state.work.shared:  # else the work is here already
+                links.from_link(st.query_params.get("edits", ""))
                 if state.studio.inversion is not None and state.studio.linked:
                     state.studio.adopt()
     st.html(STYLE % {"upload": page.say("upload"), "each": page.say("upload.each", size=MAX_BYTES >> 20)})

@@ -7,7 +7,7 @@ import streamlit as st
 from editing.heads.repaint import BENEATH
 from editing.judges.parsing.labels import CLASSES
 from ui import page, placing
-from ui.views import edit
+from ui.views import edit, verdict
 from ui.views.paint import COLOURS
 
 ORDER = ("left_eyes", "right_eyes", "left_brows", "right_brows", "nose", "mouth", "glasses", "left_ears", "right_ears",
@@ -45,7 +45,7 @@ def moving() -> None:
         )  # fmt: skip
         with st.container(key="verdict"):
             page.messages()
-            edit.verdict(state)
+            verdict.show(state)
 
 
 def listed(parts: dict[str, placing.Part]) -> list[dict]:

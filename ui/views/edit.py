@@ -5,29 +5,25 @@ from __future__ import annotations
 import base64
 import io
 import math
-from itertools import islice, zip_longest
 
 import numpy as np
 import streamlit as st
 from PIL import Image
 
 from editing.heads import registry
-from editing.judges.judge import SAME_PERSON
-from editing.plans import split_region, step_of
-from editing.text.edits import OP
-from editing.types import Recipe, Step, finite, is_head
+from editing.types import Recipe, finite
 from stylegan2.errors import UsageError
-from ui import page, saying
+from ui import page
 from ui.presets import PRESETS
-from ui.refining import told
+from ui.views import links, verdict
 from ui.views import saying as typed
+from ui.views.links import SLIDING
 
 PLACES = ("everywhere", "hair", "eyes", "mouth", "skin", "face", "background", "brush")
 BEYOND = 1.5  # how far a slider goes, in safe ranges
 BLIND = 3.0  # strengths that a slider without a safe range has on either side
 THUMBS = 8
 RESTYLED = 0.4  # of another look, where it is not limited to the hair: the background changes, too
-SLIDING = ("latent", "head")  # steps that are one strength
 
 
 def ready() -> bool:
@@ -56,7 +52,7 @@ def editing() -> None:
             viewer(state, "brush" if state.region == "brush" else None)
         with st.container(key="verdict"):
             page.messages()
-            verdict(state)
+            verdict.show(state)
     with panel:
         typed.show(state, limited)
         controls(state)
@@ -133,7 +129,7 @@ def draw(state) -> None:
         page.changed()
         state.news = page.say("locked")
     state.work.result = (state.stamp, result)
-    share(state)
+    links.share(state)
 
 
 def settled(key: str) -> None:
@@ -308,37 +304,7 @@ def reset() -> None:
     page.changed()
 
 
-# ---------------------------------------------------------------------------------------------- verdict
-
-
-def verdict(state) -> None:
-    """Is it still the person, and what else changed?  Once the real picture is there."""
-    if state.work.result is None or state.work.result[0] != state.stamp:
-        return
-    result = state.work.result[1]
-    if not result.edit.changed:
-        return
-    st.markdown(f"**{page.say('identity')}**")
-    if math.isnan(result.distance):
-        st.warning(page.say("identity.lost"))
-    else:
-        kind = "same" if result.distance < SAME_PERSON else "other"
-        st.progress(max(0.0, 1 - result.distance / (2 * SAME_PERSON)),
-                    text=page.say(f"identity.{kind}", distance=f"{result.distance:.2f}"))  # fmt: skip
-    targets = [judge for step in state.studio.steps() for judge in targeted(state, step)]
-    others = told(result.moved, targets)[:6]
-    st.markdown(f"**{page.say('else')}**")
-    text = ", ".join(f"{page.name_of('judge', name)} {value:+.1f} σ" for name, value in others)
-    st.caption(text or page.say("else.nothing"))
-    with st.expander(page.say("whole")):
-        st.image(page.smaller(result.edit.photo.rgb, 1600), width="stretch")
-
-
-def targeted(state, step: Step) -> list[str]:
-    if step.op == OP:
-        return saying.aims(step)
-    direction = state.studio.engine.catalogue.get(step.parameters.get("name"))
-    return [direction.judge] if direction else []
+# --------------------------------------------------------------------------------- history and versions
 
 
 def line(state) -> list[list]:
@@ -377,46 +343,3 @@ def keep_version() -> None:
 def use_version(recipe: Recipe) -> None:
     st.session_state.studio.do(recipe)
     page.changed()
-
-
-# ------------------------------------------------------------------------------------------------- links
-
-
-def share(state) -> None:
-    """The edits of the address, so that it can be kept: no photo is in it."""
-    steps = [s for s in state.studio.steps() if s.op in (*SLIDING, OP) and not (s.region or "").startswith("mask:")]
-    text = ",".join(
-        f"{s.parameters.get('name', saying.SAY)}:{s.strength:g}" + (f"@{s.region}" if s.region else "")
-        + ("~" if s.parameters.get("disentangle") else "") for s in steps
-    )  # fmt: skip
-    linked = [saying.linked(step) for step in steps if step.op == OP]
-    said, meant = zip(*linked, strict=True) if linked else ((), ())
-    for name, value in {"edits": text, saying.SAY: said, saying.MEANT: meant}.items():
-        if value:
-            st.query_params[name] = value
-        else:
-            st.query_params.pop(name, None)
-    state.work.shared = address()
-
-
-def address() -> tuple:
-    """What the address says of edits."""
-    return tuple(tuple(st.query_params.get_all(name)) for name in ("edits", saying.SAY, saying.MEANT))
-
-
-def from_link(text: str) -> None:
-    """The edits of an address wait for the first face; names that there are not are left out.  UsageError for a number
-    that is none."""
-    studio, steps = st.session_state.studio, []
-    sentences, meant = (st.query_params.get_all(name) for name in (saying.SAY, saying.MEANT))
-    said = iter(zip_longest(sentences, meant[: len(sentences)], fillvalue=""))
-    for part in filter(None, text.split(",")[:64]):
-        name, _, value = part.rstrip("~").rpartition(":")  # names of heads have a colon of their own
-        value, place = split_region(value, None)
-        if name == saying.SAY:
-            steps += [saying.from_link(*each, finite(value, name), place) for each in islice(said, 1)]
-        elif registry.known(name) if is_head(name) else name in studio.engine.catalogue:
-            clean = part.endswith("~") and not is_head(name)
-            steps.append(step_of(name, finite(value, name), 0, place, clean))
-    if steps:
-        studio.waiting = Recipe(steps=tuple(steps))

@@ -12,7 +12,7 @@ from editing.judges.parsing.labels import CLASSES, PALETTE
 from editing.spatial import NOTHING
 from stylegan2.errors import UsageError
 from ui import page
-from ui.views import edit
+from ui.views import edit, verdict
 
 FIRST = "hair"  # what the brush paints until another label is chosen
 COLOURS = [[int(value) for value in colour] for colour in PALETTE]
@@ -41,7 +41,7 @@ def painting() -> None:
             palette()
         with st.container(key="verdict"):
             page.messages()
-            edit.verdict(state)
+            verdict.show(state)
 
 
 def palette() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from ui import page
-from ui.views import edit
+from ui.views import edit, verdict
 
 
 def show() -> None:
@@ -30,7 +30,7 @@ def dragging() -> None:
         edit.steps(state)
         with st.container(key="verdict"):
             page.messages()
-            edit.verdict(state)
+            verdict.show(state)
 
 
 def dropped() -> None:
