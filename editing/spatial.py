@@ -24,10 +24,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
+from editing.faces.photo import open_picture
 from editing.heads import layouts, maps, repaint
 from editing.heads.maps import CELLS, SIDE, Carried
 from editing.inversion.residual import joined, render
@@ -282,20 +283,20 @@ def read_map(path: Path) -> np.ndarray:
     """A picture in the palette's colours, or of the classes' numbers in gray -> labels (H, W) uint8; NOTHING where it
     is transparent, or 255 in gray.  PhotoError if it is no picture, UsageError if it is no map."""
     try:
-        with Image.open(path) as image:
+        with open_picture(path) as image:
             if max(image.size) > LARGEST:  # every map becomes one of SIDE pixels
                 scale = LARGEST / max(image.size)
                 image = image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.NEAREST)
-            if image.mode in ("L", "I", "I;16"):
-                labels = np.asarray(image).astype(np.int64)
-                if not np.isin(labels, [*range(len(CLASSES)), NOTHING]).all():
-                    raise UsageError(f"{path} is a gray picture, but its numbers are not those of parts: 0 to "
-                                     f"{len(CLASSES) - 1}, and {NOTHING} for nothing.")  # fmt: skip
-                return labels.astype(np.uint8)
-            colours = np.asarray(image.convert("RGBA"))
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError):
+            gray = image.mode in ("L", "I", "I;16")
+            samples = np.asarray(image if gray else image.convert("RGBA"))
+    except Exception:  # Pillow's plugins raise whatever their parsers meet
         raise PhotoError(f"{path} is not a picture that can be read.") from None
-    return labels_of(colours, path)
+    if not gray:
+        return labels_of(samples, path)
+    if not np.isin(samples.astype(np.int64), [*range(len(CLASSES)), NOTHING]).all():
+        raise UsageError(f"{path} is a gray picture, but its numbers are not those of parts: 0 to "
+                         f"{len(CLASSES) - 1}, and {NOTHING} for nothing.")  # fmt: skip
+    return samples.astype(np.uint8)
 
 
 def labels_of(colours: np.ndarray, path: Path | str = "This picture") -> np.ndarray:

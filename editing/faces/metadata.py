@@ -37,11 +37,22 @@ def clean_exif(exif: Image.Exif) -> bytes:
         camera = {tag: value for tag, value in exif.get_ifd(ExifTags.IFD.Exif).items() if tag in KEPT_CAMERA}
         if not kept and not camera:
             return b""
-        kept.get_ifd(ExifTags.IFD.Exif).update(camera)
+        if camera:  # an empty directory would be written, too
+            kept.get_ifd(ExifTags.IFD.Exif).update(camera)
         kept[_BASE.Orientation] = 1
         return kept.tobytes()
     except Exception:  # damaged EXIF comes in every shape; the picture matters more than its metadata
         return b""
+
+
+def main_texts(exif: bytes) -> dict[int, str]:
+    """The texts in the main directory of a cleaned EXIF block: what a TIFF, whose own directory that is, can take.
+
+    The camera's directory is left out: libtiff, through which Pillow writes, sets no tags of other directories.
+    """
+    block = Image.Exif()
+    block.load(exif)
+    return {tag: value for tag, value in block.items() if isinstance(value, str) and value.isascii()}
 
 
 def orientation(exif: Image.Exif) -> int:

@@ -4,7 +4,7 @@ A `Photo` holds the samples as the file stores them (mode, bit depth, profile), 
 `photo.rgb` is what the networks see: 8-bit sRGB.  Saving (saving.py) is atomic, and drops what
 gives a person away (metadata.py).  Depths that Pillow reduces to 8 bits (16-bit RGB in PNG and TIFF) go through
 imagecodecs and tifffile.  HEIC and AVIF are read and written at 8 bits; of animations and
-multi-page files only the first picture is read.
+multi-page files only the first picture is read.  Whatever a file is named, it is one of READ_FORMATS or not a picture.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import logging
 import os
 import struct
 import threading
@@ -28,11 +29,18 @@ from editing.faces.metadata import clean_exif, orientation, upright
 from editing.faces.saving import encode, reason, save, write_atomically
 from stylegan2.errors import PhotoError
 
-__all__ = ["MAX_PIXELS", "Photo", "decode", "encode", "from_rgb", "load", "read", "save", "write_atomically"]
+__all__ = [
+    "MAX_PIXELS", "READ_FORMATS", "Photo", "decode", "encode", "from_rgb", "load", "open_picture", "read", "save",
+    "write_atomically",
+]  # fmt: skip
 
 MAX_PIXELS = 200_000_000
-_BITS_TAG = 258
-_pillow_lock = threading.Lock()  # Pillow's own pixel limit and Python's warning filters are global
+# What Pillow may take a file for; JPEG has MPO, too.  Others decode before their size is known (ICO, ICNS), or run
+# another program (EPS).
+READ_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "AVIF", "HEIF", "BMP", "GIF")
+_BITS_TAG, _TILE_TAGS = 258, (322, 323)
+_PLAIN_CODECS = {1, 5, 8, 32773, 32946, 34925, 50000}  # of TIFF: those that give no more than they are asked for
+_pillow_lock = threading.Lock()  # Pillow's own pixel limit, Python's warning filters and loggers are global
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +110,7 @@ def decode(data: bytes, path: Path, max_pixels: int = MAX_PIXELS) -> Photo:
         raise PhotoError(f"{path.name} is empty.")
     with _pillow_quiet():
         try:
-            picture = _open(data)
+            picture = open_picture(io.BytesIO(data))
         except (UnidentifiedImageError, Image.DecompressionBombError):
             raise PhotoError(f"{path.name} is not a picture, or of a kind that cannot be read.") from None
         except Exception:  # Pillow's plugins raise whatever their parsers meet
@@ -113,8 +121,9 @@ def decode(data: bytes, path: Path, max_pixels: int = MAX_PIXELS) -> Photo:
                 f"{path.name} is too large: {width} x {height} is {width * height / 1e6:.0f} megapixels, "
                 f"the limit is {max_pixels / 1e6:.0f}; make it smaller first."
             )
+        Image.MAX_IMAGE_PIXELS = max_pixels  # for whatever else a plugin finds the size of while it decodes
         try:
-            return replace(_decode(picture, data), path=path, sha256=hashlib.sha256(data).hexdigest())
+            return replace(_decode(picture, data, max_pixels), path=path, sha256=hashlib.sha256(data).hexdigest())
         except MemoryError:
             raise PhotoError(f"{path.name} needs more memory than there is: make it smaller first.") from None
         except Exception:
@@ -139,26 +148,39 @@ def read(path: Path) -> bytes:
 
 @contextlib.contextmanager
 def _pillow_quiet():
-    """Pillow without its warnings and pixel limit: `load` has its own limit, checked before decoding."""
+    """Pillow and tifffile without their warnings, and no pixel limit of Pillow's own while a header is read: none of
+    READ_FORMATS decodes there, and only who knows a picture's size can say that it is too large."""
+    logs = [logging.getLogger(name) for name in ("PIL", "tifffile")]
     with _pillow_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        levels = [log.level for log in logs]
         try:
+            for log in logs:
+                log.setLevel(logging.CRITICAL + 1)
             yield
         finally:
             Image.MAX_IMAGE_PIXELS = limit
+            for log, level in zip(logs, levels, strict=True):
+                log.setLevel(level)
 
 
-def _open(data: bytes) -> Image.Image:
-    with contextlib.suppress(ImportError):  # HEIC is optional where no wheel exists
+def open_picture(source: str | os.PathLike | io.BytesIO) -> Image.Image:
+    """A picture of READ_FORMATS whose header has been read, and nothing else.  Raises whatever Pillow's plugins do."""
+    formats = list(READ_FORMATS)
+    try:
         import pillow_heif
 
         pillow_heif.register_heif_opener()
-    return Image.open(io.BytesIO(data))
+    except ImportError:  # HEIC is optional where no wheel exists
+        formats.remove("HEIF")
+    return Image.open(source, formats=formats)
 
 
-def _decode(picture: Image.Image, data: bytes) -> Photo:
-    deep = _decode_deep(picture, data)
+def _decode(picture: Image.Image, data: bytes, max_pixels: int) -> Photo:
+    if picture.format == "TIFF":
+        _check_tile(*(int(picture.tag_v2.get(tag, 0)) for tag in _TILE_TAGS), max_pixels)
+    deep = _decode_deep(picture, data, max_pixels)
     if deep is None:
         picture.load()
     turn = orientation(picture.getexif())
@@ -176,7 +198,7 @@ def _decode(picture: Image.Image, data: bytes) -> Photo:
     return replace(photo, samples=np.ascontiguousarray(upright(photo.samples, turn)))
 
 
-def _decode_deep(picture: Image.Image, data: bytes) -> tuple[np.ndarray, str] | None:
+def _decode_deep(picture: Image.Image, data: bytes, max_pixels: int) -> tuple[np.ndarray, str] | None:
     """16-bit samples with more than one channel and their mode, or None where Pillow itself loses nothing."""
     if picture.format == "PNG":
         depth, kind = struct.unpack_from(">BB", data, 24)
@@ -193,6 +215,8 @@ def _decode_deep(picture: Image.Image, data: bytes) -> tuple[np.ndarray, str] | 
 
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             page = file.pages[0]
+            _check_page(page, *picture.size)
+            _check_tile(page.tilewidth, page.tilelength, max_pixels)
             samples = page.asarray()
             if page.planarconfig == 2:
                 samples = np.moveaxis(samples, 0, -1)
@@ -200,6 +224,23 @@ def _decode_deep(picture: Image.Image, data: bytes) -> tuple[np.ndarray, str] | 
         return None
     mode = {2: "LA;16", 3: "RGB;16", 4: "RGBA;16"}[samples.shape[-1]]
     return np.ascontiguousarray(samples.astype(np.uint16, copy=False)), mode
+
+
+def _check_page(page, width: int, height: int) -> None:
+    """ValueError if tifffile would decode another page than the (width, height) that Pillow has seen and `decode`
+    allows: tags that Pillow does not know may say so, and pictures within its strips."""
+    channels = page.samplesperpixel
+    shape = (channels, height, width) if page.planarconfig == 2 else (height, width, channels)
+    if page.imagedepth != 1 or page.shape != shape or channels not in (2, 3, 4) or page.dtype != np.uint16:
+        raise ValueError("not the page that Pillow has seen")
+    if page.compression not in _PLAIN_CODECS:
+        raise ValueError("a strip might hold a picture of any size")
+
+
+def _check_tile(width: int, height: int, max_pixels: int) -> None:
+    """ValueError if tiles of a TIFF, which are decoded whole, are larger than a picture may be; 0 x 0: it has none."""
+    if width * height > max_pixels:
+        raise ValueError("tiles are too large")
 
 
 def _shallow(picture: Image.Image) -> Photo:

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from editing.faces import colour
+from editing.faces.metadata import main_texts
 from stylegan2.errors import PhotoError
 
 if TYPE_CHECKING:
@@ -126,8 +127,7 @@ def _encode_shallow(photo: Photo, form: str, text, xmp: bytes | None, quality: i
             options["transparency"] = photo.transparency
     elif form == "TIFF":
         options["compression"] = "tiff_deflate"
-        if xmp:
-            options["tiffinfo"] = {_XMP_TAG: xmp}
+        options["tiffinfo"] = main_texts(options.pop("exif", b"")) | ({_XMP_TAG: xmp} if xmp else {})
     else:
         options["quality"] = quality
         if xmp:
@@ -185,11 +185,7 @@ def _encode_deep_tiff(photo: Photo, xmp: bytes | None) -> bytes:
 
     colours = photo.space.channels
     tags = [(_XMP_TAG, 1, len(xmp), xmp, True)] if xmp else []
-    if photo.exif:
-        exif = Image.Exif()
-        exif.load(photo.exif)
-        texts = {tag: value for tag, value in exif.items() if isinstance(value, str) and value.isascii()}
-        tags += [(tag, 2, 0, value, True) for tag, value in texts.items()]
+    tags += [(tag, 2, 0, value, True) for tag, value in main_texts(photo.exif).items()]
     out = io.BytesIO()
     tifffile.imwrite(
         out,

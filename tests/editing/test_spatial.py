@@ -237,6 +237,27 @@ def test_pictures_that_are_no_maps(tmp_path):
             spatial.read_map(tmp_path / f"{name}.png")
 
 
+def test_a_map_runs_no_program(tmp_path, monkeypatch):
+    from tests.editing.faces.samples import disguised_eps
+
+    picture, mark = disguised_eps(tmp_path, monkeypatch)
+    with pytest.raises(PhotoError, match="holiday"):
+        spatial.read_map(picture)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("form", ["AVIF", "WEBP", "PNG"])
+def test_damaged_maps_make_one_sentence(tmp_path, form, labels):
+    path = tmp_path / "map.png"
+    Image.fromarray(labels).convert("RGB").save(path, form)
+    whole = path.read_bytes()
+    for at in (8, 40, len(whole) // 2, len(whole) - 100):
+        path.write_bytes(whole[:at])
+        with pytest.raises(PhotoError, match=r"map\.png is not a picture") as caught:
+            spatial.read_map(path)
+        assert "\n" not in str(caught.value)
+
+
 def test_layouts_are_read_as_they_were_written(tmp_path, labels):
     from tests.editing.heads.test_repaint import drawn as map_of
 

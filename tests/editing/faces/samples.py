@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
+from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import EpsImagePlugin, Image, ImageCms
 
 from editing.faces.photo import Photo, from_rgb
 
@@ -82,6 +84,20 @@ def cmyk_profile() -> bytes:
     header = struct.pack(">I4sI4s4s4s", start + len(body), b"test", 0x02400000, b"prtr", b"CMYK", b"Lab ")
     header += struct.pack(">6H", 2020, 1, 1, 0, 0, 0) + b"acsp" + bytes(28) + struct.pack(">3i", 63190, 65536, 54061)
     return header + bytes(128 - len(header)) + table + body
+
+
+def disguised_eps(folder: Path, monkeypatch) -> tuple[Path, Path]:
+    """A PostScript program named as a photo, and a file that a stand-in for Ghostscript makes when anybody runs it."""
+    picture, mark, gs = folder / "holiday.jpg", folder / "mark", folder / "gs"
+    picture.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\nshowpage\n%%EOF\n")
+    gs.write_text(f"#!/bin/sh\n: > {mark}\n")
+    gs.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # Pillow looks once
+    with contextlib.suppress(OSError):
+        Image.open(picture).load()
+    mark.unlink()  # so it is there where Pillow chooses
+    return picture, mark
 
 
 def photos() -> dict[str, Photo]:

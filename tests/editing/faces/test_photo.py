@@ -8,6 +8,7 @@ import os
 import struct
 import zlib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +16,9 @@ from PIL import Image
 
 from editing.faces import photo as photos
 from editing.faces import saving
+from editing.faces.metadata import clean_exif
 from stylegan2.errors import PhotoError
-from tests.editing.faces.samples import PHOTOS
+from tests.editing.faces.samples import PHOTOS, disguised_eps
 
 LOSSLESS = [
     (n, suffix) for suffix in (".png", ".tif") for n, p in PHOTOS.items() if p.mode in saving.FORMATS[suffix][1]
@@ -97,6 +99,37 @@ def test_what_gives_a_person_away_is_stripped(tmp_path):
     assert kept[271] == "Maker" and kept[0x8298] == "me"
     assert kept.get_ifd(0x8769)[0x9003] == "2020:01:01 00:00:00"
     assert not kept.get_ifd(0x8825) and not kept.get_ifd(0x8769).get(0x927C)
+
+
+@pytest.mark.parametrize("camera", [{}, {0x829A: 0.01, 0xA431: "serial-1"}])
+@pytest.mark.parametrize("packet", [None, b"<x:xmpmeta>edited</x:xmpmeta>"])
+@pytest.mark.parametrize("mode", ["RGB", "P", "RGB;16"])
+@pytest.mark.parametrize("form", ["JPEG", "TIFF"])
+def test_a_tiff_has_the_texts_of_the_photos_exif(form, mode, packet, camera, capfd):
+    exif = Image.Exif()
+    exif.update({271: "Canon", 0x13B: "an artist", 0x8298: "me", 0xC62F: "serial-0"})
+    if camera:
+        exif.get_ifd(0x8769).update(camera)
+        exif.get_ifd(0x8825)[29] = "2020:01:02"
+    stream = io.BytesIO()
+    Image.new("RGB", (50, 40)).save(stream, form, exif=exif.tobytes(), dpi=(72, 72))
+    photo = photos.decode(stream.getvalue(), Path("a"))
+    data = photos.encode(replace(PHOTOS[mode], exif=photo.exif, dpi=photo.dpi), ".tif", xmp=packet)
+    back = photos.decode(data, Path("b.tif"))
+    np.testing.assert_array_equal(back.samples, PHOTOS[mode].samples)
+    assert (back.mode, back.xmp, back.dpi) == (mode, packet, (72, 72))
+    kept = Image.open(io.BytesIO(data)).getexif()
+    assert (kept[271], kept[0x13B], kept[0x8298]) == ("Canon", "an artist", "me")
+    assert not {0x8769, 0x8825} & set(kept) and b"serial" not in data and b"2020:01:02" not in data
+    assert capfd.readouterr().err == ""  # libtiff speaks there
+
+
+def test_no_empty_directory_is_made_for_a_camera_that_said_nothing():
+    exif = Image.Exif()
+    exif[271] = "Canon"
+    back = Image.Exif()
+    back.load(clean_exif(exif))
+    assert dict(back) == {271: "Canon", 274: 1}
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGB;16"])
@@ -187,6 +220,88 @@ def test_places_that_hold_no_picture(tmp_path, monkeypatch):
         photos.load(tmp_path / "a.jpg")
 
 
+@pytest.mark.parametrize("form", [*photos.READ_FORMATS, "MPO"])
+def test_every_format_that_is_read(form):
+    if form == "HEIF":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    first, second = (Image.new("RGB", (40, 30), colour) for colour in ("red", "blue"))
+    options = {"save_all": True, "append_images": [second]} if form == "MPO" else {}
+    stream = io.BytesIO()
+    first.save(stream, form, **options)
+    photo = photos.decode(stream.getvalue(), Path("a"))
+    assert photo.size == (40, 30)
+    np.testing.assert_allclose(photo.rgb[10, 10], [255, 0, 0], atol=5)
+
+
+def test_every_suffix_that_a_batch_looks_for_is_of_a_format_that_is_read():
+    from editing.batching.planning import READABLE
+
+    known = Image.registered_extensions()
+    assert {known[suffix] for suffix in READABLE if suffix in known} <= set(photos.READ_FORMATS)
+
+
+def test_a_photo_runs_no_program(tmp_path, monkeypatch):
+    picture, mark = disguised_eps(tmp_path, monkeypatch)
+    with pytest.raises(PhotoError, match=r"holiday\.jpg is not a picture"):
+        photos.load(picture)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("form", ["ICO", "ICNS", "PPM", "TGA"])
+def test_other_formats_are_no_pictures(form, tmp_path):
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png", form)
+    with pytest.raises(PhotoError, match="not a picture"):
+        photos.load(tmp_path / "a.png")
+
+
+def _tiff(body: bytes, codec: int = 8, more: dict[int, int] | None = None, less: tuple = ()) -> bytes:
+    """A TIFF of 64 x 64 RGB pixels of 16 bits in one strip, and what `more` says besides."""
+    at = {256: 64, 257: 64, 259: codec, 262: 2, 273: 0, 277: 3, 278: 64, 279: len(body), 284: 1} | (more or {})
+    at = {tag: value for tag, value in at.items() if tag not in less}
+    bits = 8 + 2 + 12 * (len(at) + 1) + 4
+    at |= {tag: bits + 6 for tag in (273, 324) if tag in at}  # where the strip is, or the tile
+    entries = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in at.items()]
+    entries = sorted([*entries, struct.pack("<HHII", 258, 3, 3, bits)], key=lambda entry: entry[1::-1])
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + b"".join(entries) + struct.pack("<I3H", 0, *[16] * 3) + body
+
+
+STRIP = zlib.compress(bytes(64 * 64 * 6))
+
+
+@pytest.mark.parametrize("data", [_tiff(STRIP, more={32997: 50}), _tiff(_jpeg(), codec=7)], ids=["depth", "jpeg"])
+def test_a_deep_tiff_is_no_larger_than_pillow_has_seen(data, caplog):
+    with pytest.raises(PhotoError, match=r"a\.tif is damaged or cut short"):
+        photos.decode(data, Path("a.tif"))
+    assert not caplog.records
+
+
+def test_tiles_are_no_larger_than_a_picture_may_be():
+    body = zlib.compress(bytes(256 * 256 * 6))
+    data = _tiff(body, more={322: 256, 323: 256, 324: 0, 325: len(body)}, less=(273, 278, 279))
+    assert photos.decode(data, Path("a.tif"), max_pixels=256 * 256).samples.shape == (64, 64, 3)
+    with pytest.raises(PhotoError, match="is damaged"):
+        photos.decode(data, Path("a.tif"), max_pixels=256 * 256 - 1)
+
+
+DEEP = [{}, {"tile": (16, 32)}, {"byteorder": ">"}, {"compression": "zlib", "predictor": True, "rowsperstrip": 7}]
+DEEP += [{"compression": codec} for codec in ("lzw", "packbits", "lzma", "zstd")]
+
+
+@pytest.mark.parametrize("planes", ["contig", "separate"])
+@pytest.mark.parametrize("options", DEEP, ids=str)
+def test_deep_tiffs_of_others(planes, options):
+    import tifffile
+
+    samples = np.random.default_rng(0).integers(0, 65536, (50, 40, 3)).astype(np.uint16)
+    stream = io.BytesIO()
+    stored = samples if planes == "contig" else samples.transpose(2, 0, 1)
+    tifffile.imwrite(stream, stored, photometric="rgb", planarconfig=planes, **options)
+    assert tifffile.TiffFile(io.BytesIO(stream.getvalue())).pages[0].planarconfig == (1 if planes == "contig" else 2)
+    back = photos.decode(stream.getvalue(), Path("a.tif"))
+    assert back.mode == "RGB;16"
+    np.testing.assert_array_equal(back.samples, samples)
+
+
 def test_one_pixel_is_a_photo(tmp_path):
     Image.new("RGB", (1, 1), (1, 2, 3)).save(tmp_path / "a.png")
     assert photos.load(tmp_path / "a.png").rgb.tolist() == [[[1, 2, 3]]]
@@ -199,6 +314,13 @@ def test_max_pixels_is_checked_before_decoding_and_leaves_pillow_alone(tmp_path)
         photos.load(tmp_path / "a.png", max_pixels=899)
     assert photos.load(tmp_path / "a.png", max_pixels=900).size == (30, 30)
     assert limit == Image.MAX_IMAGE_PIXELS
+
+
+def test_pillow_has_the_limit_while_it_decodes(tmp_path, monkeypatch):
+    limits, decode = [], photos._decode
+    monkeypatch.setattr(photos, "_decode", lambda *given: limits.append(Image.MAX_IMAGE_PIXELS) or decode(*given))
+    photos.load(photos.save(PHOTOS["L"], tmp_path / "a.png"), max_pixels=100_000)
+    assert limits == [100_000]
 
 
 def _raise(error):
