@@ -14,6 +14,7 @@ from stylegan2.errors import UsageError
 from stylegan2.generator import Generator
 
 HELD_OUT = 1  # shards that are never trained on: they say how well it does
+PHOTOS = ("JPEG", "PNG")  # formats that are read
 
 
 def epoch_order(count: int, batch: int, number: int, seed: int) -> np.ndarray:
@@ -69,6 +70,6 @@ class Photos:
 
         pictures = []
         for index in np.random.default_rng((self.seed, 2, number)).integers(0, len(self.paths), count):
-            with Image.open(self.paths[index]) as picture:
+            with Image.open(self.paths[index], formats=PHOTOS) as picture:
                 pictures.append(np.asarray(picture.convert("RGB").resize((self.size, self.size), Image.Resampling.BOX)))
         return engine.to_float(np.stack(pictures))

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from editing.faces.photo import open_picture
 from editing.judges import population
 from editing.judges.judge import Scores, judge
 
@@ -52,7 +53,7 @@ def repeated(folder: Path) -> dict[str, np.ndarray]:
     """Aligned photos of a folder -> copy: root mean squared difference (J,)."""
     found: dict[str, list[np.ndarray]] = {}
     for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in (".jpg", ".jpeg", ".png")):
-        picture = np.asarray(Image.open(path).convert("RGB"))
+        picture = np.asarray(open_picture(path).convert("RGB"))
         first = judge(picture)
         for name, copy in copies(picture):
             again = judge(copy)

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from editing.faces.photo import open_picture
 from editing.judges.judge import locate
 from editing.judges.parsing.labels import CLASSES, INNER, PALETTE, from_landmarks, intersection_over_union
 from editing.judges.parsing.network import SIZE, load, parse
@@ -39,7 +40,7 @@ def main() -> None:
     network = load(options.weights) if options.weights else None
     found, truth, mirrored, tiles, seconds = [], [], [], [], []
     for path in sorted(p for p in options.photos.iterdir() if p.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp")):
-        picture = np.asarray(Image.open(path).convert("RGB"))
+        picture = np.asarray(open_picture(path).convert("RGB"))
         started = time.perf_counter()
         labels = parse(picture, network)
         seconds.append(time.perf_counter() - started)
