@@ -30,7 +30,7 @@ from encoders.irse import INPUT_SIZE
 from stylegan2 import checkpoints
 from stylegan2.checkpoints import layout, native, pixel2style, rosinality
 from stylegan2.checkpoints.sniff import sniff
-from stylegan2.checkpoints.unpickle import Damaged, StoredTensor
+from stylegan2.checkpoints.unpickle import Damaged, StoredTensor, printable
 from stylegan2.errors import CheckpointError
 from stylegan2.generator import Generator
 
@@ -122,7 +122,7 @@ def faults_of(path: Path) -> Iterator[None]:
     try:
         yield
     except CheckpointError as error:
-        text = "".join(c if c.isprintable() else "?" for c in str(error))  # it may quote names from the file
+        text = printable(str(error))  # it may quote names from the file
         raise CheckpointError(f"{path} {text}") from None
     except Damaged as error:
         raise CheckpointError(f"{path} is damaged ({error}).") from None

@@ -30,6 +30,7 @@ from hyperstyle.networks import HyperNetwork, HyperStyleConfig
 from stylegan2 import checkpoints
 from stylegan2.checkpoints import layout, pixel2style, rosinality
 from stylegan2.checkpoints.sniff import sniff
+from stylegan2.checkpoints.unpickle import shown
 from stylegan2.errors import CheckpointError
 from stylegan2.generator import Generator
 
@@ -135,7 +136,7 @@ def layers_of(state: Mapping[str, Any], opts: Any) -> tuple[int, ...]:
         try:
             listed = {int(number) for number in (listed.split(",") if isinstance(listed, str) else listed)}
         except (ValueError, TypeError, OverflowError):
-            raise CheckpointError(f"has options that list its layers as {str(listed)[:60]!r}: not numbers.") from None
+            raise CheckpointError(f"has options that list its layers as {shown(listed, 60)}: not numbers.") from None
         if listed - layers:
             raise CheckpointError(f"has options that list layers for which it has no block: {_text(listed - layers)}.")
         if layers - listed:

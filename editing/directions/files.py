@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import json
 import re
+import tokenize
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +25,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from editing.directions.catalogue import MERGED, Catalogue, Direction, facts_of, from_facts, tensors_of
+from encoders.checkpoints import faults_of
 from stylegan2 import checkpoints
-from stylegan2.checkpoints.unpickle import Damaged, StoredTensor
+from stylegan2.checkpoints.unpickle import StoredTensor, printable
 from stylegan2.errors import CheckpointError, UsageError
 from stylegan2.files import replacing
 
@@ -33,7 +36,8 @@ W_DIM, PUBLISHED_ROWS = 512, 18
 NAME = r"[A-Za-z0-9][A-Za-z0-9_. +-]{0,59}"
 STYLE = r"[A-Za-z0-9_.]{1,60}"
 MALFORMED = (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError,
-             RecursionError)  # fmt: skip
+             RecursionError, MemoryError, SyntaxError, tokenize.TokenError)  # fmt: skip
+TEXTS = ("group", "source", "description", "judge")
 MOST = 80  # components that are taken of a file
 
 
@@ -113,10 +117,10 @@ def _own(path: Path) -> list[Direction]:
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
         if metadata.get("format") != FORMAT:
             raise CheckpointError(f"{path} is a safetensors file, but not one of directions.")
-        facts = json.loads(metadata["facts"])
+        facts = {name: cleaned(fact) for name, fact in json.loads(metadata["facts"]).items()}
         directions = [from_facts(name, tensors, fact) for name, fact in facts.items()]
     except MALFORMED as error:
-        raise CheckpointError(f"{path} cannot be read as directions: {str(error)[:120]}.") from None
+        raise CheckpointError(f"{path} cannot be read as directions: {reason(error)}.") from None
     for direction in directions:
         start, end = direction.rows
         if tuple(direction.vector.shape) not in ((W_DIM,), (MERGED, W_DIM)) or not 0 <= start < end <= MERGED:
@@ -129,13 +133,26 @@ def _own(path: Path) -> list[Direction]:
     return directions
 
 
+def cleaned(fact: dict) -> dict:
+    """The facts of a direction, its texts such as a terminal can show."""
+    return {key: printable(value) if key in TEXTS and isinstance(value, str) else value for key, value in fact.items()}
+
+
+def reason(error: BaseException) -> str:
+    """What a library says of a file: the first line, or what kind of error it is."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    return printable(lines[0][:120])
+
+
 def _numpy(path: Path) -> list[Direction]:
     try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError, MemoryError) as error:
-        raise CheckpointError(f"{path} cannot be read as an array: {str(error).splitlines()[0][:120]}.") from None
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+        with path.open("rb") as file:  # not np.load, which opens archives and pickles as well
+            array = np.lib.format.read_array(file, allow_pickle=False)
+    except MALFORMED as error:
+        raise CheckpointError(f"{path} cannot be read as an array: {reason(error)}.") from None
+    if array.dtype.kind not in "fiu":
         raise CheckpointError(f"{path} holds no array of numbers.")
+    check_shape(path.stem, array.shape, path)
     return [named(path.stem, torch.from_numpy(array.astype(np.float32)), path)]
 
 
@@ -143,31 +160,41 @@ def _torch(path: Path) -> list[Direction]:
     content = checkpoints.read_container(path)
     if isinstance(content, StoredTensor):
         content = {path.stem: content}
-    stored = content if isinstance(content, Mapping) else {}
-    try:
-        tensors = {str(name): value.load().float() for name, value in stored.items() if isinstance(value, StoredTensor)}
-    except Damaged as error:
-        raise CheckpointError(f"{path} is damaged ({error}).") from None
-    if {"comp", "std"} <= set(tensors):
-        components, deviations = tensors["comp"], tensors["std"].flatten()
-        components = components.flatten(1) if components.ndim > 1 else components
-        if components.ndim != 2 or components.shape[1] != W_DIM or len(components) != len(deviations):
-            raise CheckpointError(f"{path}: components and deviations do not fit each other.")
-        rows = zip(components[:MOST], deviations[:MOST], strict=True)
-        return [named(f"pca-{index}", vector * deviation, path) for index, (vector, deviation) in enumerate(rows)]
-    if not tensors:
+    found = content.items() if isinstance(content, Mapping) else ()
+    stored = {str(name): value for name, value in found if isinstance(value, StoredTensor)}
+    if {"comp", "std"} <= set(stored):
+        return _components(stored["comp"], stored["std"], path)
+    if not stored:
         raise CheckpointError(f"{path} holds no tensor that could be a direction.")
+    for name, value in stored.items():  # before anything is loaded
+        check_shape(name, value.shape, path)
+    with faults_of(path):
+        tensors = {name: value.load() for name, value in stored.items()}
     return [named(name, tensor, path) for name, tensor in tensors.items()]
 
 
+def _components(comp: StoredTensor, std: StoredTensor, path: Path) -> list[Direction]:
+    """Principal components (N, 512) and their standard deviations (N,), with ones around: N directions."""
+    if len(comp.shape) < 2 or prod(comp.shape[1:]) != W_DIM or comp.shape[0] != prod(std.shape):
+        raise CheckpointError(f"{path}: components and deviations do not fit each other.")
+    with faults_of(path):
+        components, deviations = comp.load().float().flatten(1), std.load().float().flatten()
+    rows = zip(components[:MOST], deviations[:MOST], strict=True)
+    return [named(f"pca-{index}", vector * deviation, path) for index, (vector, deviation) in enumerate(rows)]
+
+
+def check_shape(name: str, shape: tuple[int, ...], path: Path) -> None:
+    """CheckpointError unless it is (512,), (16, 512) or (18, 512), with ones around."""
+    if tuple(n for n in shape if n != 1) not in ((W_DIM,), (MERGED, W_DIM), (PUBLISHED_ROWS, W_DIM)):
+        raise CheckpointError(f"{path}: {name[:60]!r} has the shape {tuple(shape)}; a direction has 512 numbers.")
+
+
 def named(name: str, tensor: Tensor, path: Path) -> Direction:
-    """A published tensor (512,), (1, 512), (16, 512) or (18, 512), with ones around -> Direction on all rows."""
-    tensor = tensor.squeeze()
+    """A published tensor of a shape that `check_shape` lets through -> Direction on all rows."""
+    tensor = tensor.float().squeeze()
     if tensor.shape == (PUBLISHED_ROWS, W_DIM):
         tensor = torch.cat([tensor[: MERGED - 1], tensor[MERGED - 1 :].mean(0, keepdim=True)])
-    if tensor.shape not in ((W_DIM,), (MERGED, W_DIM)):
-        raise CheckpointError(f"{path}: {name!r} has the shape {tuple(tensor.shape)}; a direction has 512 numbers.")
-    return Direction(name, tensor.contiguous(), (0, MERGED), source=f"imported: {path.name}")
+    return Direction(name, tensor.contiguous(), (0, MERGED), source=f"imported: {printable(path.name)}")
 
 
 def renamed(directions: list[Direction], name: str) -> list[Direction]:

@@ -75,7 +75,7 @@ def _guarded(path: str | Path, read: Callable[[Path], Any]) -> Any:
     try:
         return read(path)
     except CheckpointError as error:
-        text = "".join(c if c.isprintable() else "?" for c in str(error))  # it may quote names from the file
+        text = unpickle.printable(str(error))  # it may quote names from the file
         raise CheckpointError(f"{path} {text}" if text[:1].islower() else f"{path}: {text}") from None
     except unpickle.Damaged as error:
         raise CheckpointError(f"{path} is damaged ({error}).") from None

@@ -14,10 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stylegan2.checkpoints.unpickle import Damaged, StoredTensor
+from stylegan2.checkpoints.unpickle import Damaged, StoredTensor, shown
 from stylegan2.discriminator import Discriminator, DiscriminatorConfig
 from stylegan2.errors import CheckpointError
 from stylegan2.networks import StyleGAN2, StyleGAN2Config
+
+MAX_MAPPING_LAYERS = 64
 
 
 def shapes(kind: type[nn.Module], config: Any) -> dict[str, tuple[int, ...]]:
@@ -75,8 +77,19 @@ def build_discriminator(
 
 def check_resolution(resolution: Any) -> int:
     if type(resolution) is not int or not 8 <= resolution <= 4096 or resolution & (resolution - 1):
-        raise CheckpointError(f"describes a network of {resolution!r} pixels; powers of two from 8 to 4096 are known.")
+        raise CheckpointError(
+            f"describes a network of {shown(resolution)} pixels; powers of two from 8 to 4096 are known."
+        )
     return resolution
+
+
+def check_mapping_layers(count: int) -> int:
+    """Before a network of so many layers is built."""
+    if count > MAX_MAPPING_LAYERS:
+        raise CheckpointError(
+            f"describes a mapping network of {shown(count)} layers; at most {MAX_MAPPING_LAYERS} are known."
+        )
+    return count
 
 
 def channel_rule(widths: Mapping[int, int]) -> tuple[int, int]:

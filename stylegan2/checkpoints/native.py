@@ -22,11 +22,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from stylegan2.checkpoints import layout
+from stylegan2.checkpoints.unpickle import shown
 from stylegan2.discriminator import Discriminator, DiscriminatorConfig
 from stylegan2.errors import CheckpointError
 from stylegan2.networks import StyleGAN2, StyleGAN2Config
 
 VERSION = 1
+MOST = 1e9  # no tap of a filter, no rate and no clamp is larger
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,10 @@ def average_sha256(state: Mapping[str, Tensor]) -> str:
     return layout.tensors_sha256({f"{name} ": tensor for name, tensor in state.items() if name == "w_avg"})
 
 
+def number_above(value: Any, least: float) -> bool:
+    return type(value) in (int, float) and least < value < MOST
+
+
 def config_from_json(kind: type, text: str) -> Any:
     """JSON -> configuration dataclass, every field known and of the right type."""
     try:
@@ -97,11 +103,14 @@ def config_from_json(kind: type, text: str) -> Any:
         integers = [getattr(config, name) for name in known - {"resolution", "lr_mul", "conv_clamp", "fir"}]
         if any(type(value) is not int or not 0 < value < 2**24 for value in integers):
             raise ValueError("sizes must be positive whole numbers")
-        taps = [float(tap) for tap in config.fir]
-        if not 1 <= len(taps) <= 64 or sum(taps) == 0 or float(getattr(config, "lr_mul", 1)) <= 0:
-            raise ValueError("filter or learning rate out of range")
+        layout.check_mapping_layers(getattr(config, "mapping_layers", 0))
+        taps, clamp = config.fir, 1 if config.conv_clamp is None else config.conv_clamp
+        if not 1 <= len(taps) <= 64 or not all(number_above(tap, -MOST) for tap in taps) or sum(taps) == 0:
+            raise ValueError("the filter is none")
+        if not number_above(getattr(config, "lr_mul", 1), 0) or not number_above(clamp, 0):
+            raise ValueError("learning rate or clamp out of range")
         return config
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise CheckpointError(f"describes its network in a way not understood ({str(error)[:120]}).") from None
 
 
@@ -111,7 +120,7 @@ def network(path: Path) -> tuple[nn.Module, Provenance]:
     if metadata.get("format") != "wplus" or "family" not in metadata:
         raise CheckpointError("is a safetensors file, but not a generator saved by this project.")
     if metadata.get("version") != str(VERSION):
-        raise CheckpointError(f"has version {metadata.get('version')!r}; this program reads version {VERSION}.")
+        raise CheckpointError(f"has version {shown(metadata.get('version'))}; this program reads version {VERSION}.")
     state = layout.tensors(stored, {name: name for name in stored})
     fingerprint = layout.tensors_sha256(state)
     recorded = (metadata.get("stored_sha256", fingerprint), metadata.get("w_avg_sha256", average_sha256(state)))

@@ -13,15 +13,22 @@ from math import log2
 from typing import Any
 
 from stylegan2.checkpoints import layout
-from stylegan2.checkpoints.unpickle import PersistentObject
+from stylegan2.checkpoints.unpickle import PersistentObject, shown
 from stylegan2.discriminator import Discriminator, DiscriminatorConfig
 from stylegan2.errors import CheckpointError
 from stylegan2.networks import StyleGAN2, StyleGAN2Config
 
-MAX_MODULES = 2000
+MAX_MODULES, MAX_TENSORS, MAX_NAME = 2000, 20_000, 300
 G_ARGUMENTS = ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels", "mapping_kwargs", "synthesis_kwargs")
 D_ARGUMENTS = ("c_dim", "img_resolution", "img_channels", "architecture", "channel_base", "channel_max", "num_fp16_res")
 D_ARGUMENTS += ("conv_clamp", "cmap_dim", "block_kwargs", "mapping_kwargs", "epilogue_kwargs")
+
+
+def below(name: str, key: Any) -> str:
+    """The dotted name of what a module has under a key."""
+    if type(key) is not str or len(name) + len(key) > MAX_NAME:
+        raise CheckpointError(f"is damaged (its network names a part in no sensible way, in {name!r}).")
+    return f"{name}.{key}" if name else key
 
 
 def modules(root: PersistentObject) -> dict[str, PersistentObject]:
@@ -30,27 +37,25 @@ def modules(root: PersistentObject) -> dict[str, PersistentObject]:
     waiting = [("", root, 0)]
     while waiting:
         name, module, depth = waiting.pop()
-        if not isinstance(module, PersistentObject) or depth > 16 or len(found) >= MAX_MODULES:
+        if not isinstance(module, PersistentObject) or depth > 16:
             raise CheckpointError(f"is damaged (its network is no sensible tree of modules, at {name!r}).")
         found[name] = module
         children = module.state.get("_modules") or {}
-        if not isinstance(children, dict):
-            raise CheckpointError(f"is damaged (the sub-modules of {name!r} are no dictionary).")
-        prefix = f"{name}." if name else ""
-        waiting += [(f"{prefix}{key}", child, depth + 1) for key, child in children.items() if child is not None]
+        if not isinstance(children, dict) or len(found) + len(waiting) + len(children) > MAX_MODULES:
+            raise CheckpointError(f"is damaged (the sub-modules of {name!r} are no dictionary of a sensible size).")
+        waiting += [(below(name, key), child, depth + 1) for key, child in children.items() if child is not None]
     return found
 
 
 def state_dict(root: PersistentObject) -> dict[str, Any]:
     """Names as torch's state_dict would give them -> `StoredTensor`s."""
-    state = {}
+    state: dict[str, Any] = {}
     for name, module in modules(root).items():
         for group in ("_parameters", "_buffers"):
             values = module.state.get(group) or {}
-            if not isinstance(values, dict):
-                raise CheckpointError(f"is damaged (the tensors of {name!r} are no dictionary).")
-            prefix = f"{name}." if name else ""
-            state |= {f"{prefix}{key}": value for key, value in values.items() if value is not None}
+            if not isinstance(values, dict) or len(state) + len(values) > MAX_TENSORS:
+                raise CheckpointError(f"is damaged (the tensors of {name!r} are no dictionary of a sensible size).")
+            state |= {below(name, key): value for key, value in values.items() if value is not None}
     return state
 
 
@@ -71,15 +76,15 @@ def integer(found: Mapping[str, Any], name: str, default: int | None = None) -> 
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if type(value) is not int or not 0 <= value < 2**24:
-        raise CheckpointError(f"is damaged (its network was built with {name} = {str(value)[:40]}).")
+        raise CheckpointError(f"is damaged (its network was built with {name} = {shown(value)}).")
     return value
 
 
 def clamp_of(parts: Mapping[str, PersistentObject], name: str) -> float | None:
     """The bound on a layer's output, as the layer itself records it."""
     value = parts[name].state.get("conv_clamp") if name in parts else None
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value <= 0):
-        raise CheckpointError(f"is damaged (conv_clamp = {str(value)[:40]}).")
+    if value is not None and (type(value) not in (int, float) or not 0 < value <= 1e9):
+        raise CheckpointError(f"is damaged (conv_clamp = {shown(value)}).")
     return None if value is None else float(value)
 
 
@@ -96,10 +101,10 @@ def check(root: Any, what: str, positional: tuple[str, ...], architecture: str) 
         raise CheckpointError("does not draw RGB pictures, which is not supported.")
     if found.get("architecture", architecture) != architecture:
         raise CheckpointError(
-            f"has the architecture {str(found['architecture'])[:20]!r}; {architecture!r} is supported."
+            f"has the architecture {shown(found['architecture'], 20)}; {architecture!r} is supported."
         )
     if found.get("activation", "lrelu") != "lrelu":
-        raise CheckpointError(f"uses the activation {str(found['activation'])[:20]!r}; 'lrelu' is supported.")
+        raise CheckpointError(f"uses the activation {shown(found['activation'], 20)}; 'lrelu' is supported.")
     return found
 
 
@@ -133,7 +138,7 @@ def generator(root: Any) -> StyleGAN2:
         w_dim=integer(found, "w_dim"),
         channel_base=integer(found, "channel_base", 32768),
         channel_max=integer(found, "channel_max", 512),
-        mapping_layers=min(integer(mapping, "num_layers", 8), 64),
+        mapping_layers=layout.check_mapping_layers(integer(mapping, "num_layers", 8)),
         lr_mul=learning_rate(mapping),
         conv_clamp=clamp_of(parts, "synthesis.b4.conv1"),
         fir=layout.fir_taps(layout.tensors(state, {"fir": f"synthesis.b{resolution}.resample_filter"})["fir"]),
@@ -146,7 +151,7 @@ def generator(root: Any) -> StyleGAN2:
 def learning_rate(mapping: Mapping[str, Any]) -> float:
     value = mapping.get("lr_multiplier", 0.01)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
-        raise CheckpointError(f"is damaged (its mapping network has lr_multiplier {str(value)[:40]}).")
+        raise CheckpointError(f"is damaged (its mapping network has lr_multiplier {shown(value)}).")
     return float(value)
 
 

@@ -90,7 +90,7 @@ def generator_config(state: Mapping[str, Any]) -> StyleGAN2Config:
     """Configuration from the shapes of a state dict in this layout."""
     blocks = count(state, "to_rgbs.{}.conv.weight")
     resolution = layout.check_resolution(4 * 2**blocks)
-    mapping_layers = count(state, "style.{}.weight", first=1)
+    mapping_layers = layout.check_mapping_layers(count(state, "style.{}.weight", first=1))
     w_dim = shape_of(state, "conv1.conv.modulation.weight", 2)[1]
     z_dim = shape_of(state, "style.1.weight", 2)[1] if mapping_layers else w_dim
     widths = {4: shape_of(state, "conv1.conv.weight", 5)[1]}

@@ -8,7 +8,9 @@ sets, `StoredTensor`, `PersistentObject`).  Nothing of torch, numpy or any other
 from a file, hence neither by calling, nor by setting attributes, nor by pickles nested in pickles.
 
 Sizes are bounded as well: a read never goes past the end of the file, instructions are counted,
-memory for one tensor cannot exceed the bytes that are there for it.
+memory for one tensor cannot exceed the bytes that are there for it, and whatever is copied or
+expanded is taken from an allowance that grows with the file (`Budget`).  A few instructions nest a
+tuple so that printing or hashing it takes for ever: only texts and numbers are quoted (`shown`).
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import io
 import pickle
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
@@ -27,6 +29,9 @@ from stylegan2.errors import CheckpointError
 
 MAX_OPERATIONS = 5_000_000
 MAX_EXPANDED = 1 << 20  # a small storage may be repeated up to that many numbers by strides of zero
+MAX_AXES, MAX_ARGUMENTS = 16, 32
+MEMORY, MEMORY_A_BYTE = 64 << 20, 4  # bytes for what any file makes, and for each byte it has
+OBJECT_BYTES, ENTRY_BYTES = 256, 100  # what a small object takes, and an entry of a container, roughly
 
 DTYPES = {
     "DoubleStorage": torch.float64,
@@ -49,9 +54,38 @@ class Damaged(Exception):
 
 @dataclass
 class Budget:
-    """Instructions left, shared by a pickle and all that is nested in it."""
+    """Instructions and bytes of memory left, shared by a pickle, all that is nested in it, and its tensors."""
 
     operations: int = MAX_OPERATIONS
+    memory: int = MEMORY
+
+    @classmethod
+    def for_file(cls, size: int) -> Budget:
+        """What a file of `size` bytes may take."""
+        return cls(memory=MEMORY + MEMORY_A_BYTE * size)
+
+    def spend(self, count: int) -> None:
+        """Before `count` bytes are set aside.  Damaged if they are more than is left."""
+        self.memory -= count
+        if self.memory < 0:
+            raise Damaged("its contents would take far more memory than the file has bytes")
+
+
+# ---- what a sentence may quote of a file
+
+
+def printable(text: str) -> str:
+    """A text of a file for a terminal: what could write elsewhere than on its line becomes '?'."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def shown(value: Any, most: int = 40) -> str:
+    """A value of a file in a sentence: a text quoted and cut, a number; of anything else only its type."""
+    if type(value) is str:
+        return repr(value[:most])
+    if value is None or type(value) in (bool, float) or (type(value) is int and value.bit_length() <= 64):
+        return str(value)
+    return type(value).__name__
 
 
 # ---- what a file can hold
@@ -68,6 +102,7 @@ class Storage:
     dtype: torch.dtype
     count: int
     read: Callable[[], bytes]
+    budget: Budget | None = field(default=None, compare=False, repr=False)  # for the tensors made of it
 
 
 @dataclass(frozen=True)
@@ -83,6 +118,8 @@ class StoredTensor:
         """The tensor, contiguous, with memory of its own."""
         if prod(self.shape) > max(self.storage.count, MAX_EXPANDED):
             raise Damaged("a tensor claims far more numbers than its storage has")
+        if self.storage.budget is not None:
+            self.storage.budget.spend(prod(self.shape) * self.storage.dtype.itemsize)
         data = self.storage.read()
         if len(data) != self.storage.count * self.storage.dtype.itemsize:
             raise Damaged("a storage is shorter than it says")
@@ -129,11 +166,13 @@ def whole(value: Any, what: str) -> int:
 def rebuild_tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> StoredTensor:
     if not isinstance(storage, Storage) or type(shape) is not tuple or type(stride) is not tuple:
         raise Damaged("a tensor is not made of storage, offset, shape and stride")
+    if len(shape) != len(stride) or len(shape) > MAX_AXES:
+        raise Damaged("a tensor's shape and stride do not match")
     shape = tuple(whole(n, "a tensor's shape") for n in shape)
     stride = tuple(whole(n, "a tensor's stride") for n in stride)
     offset = whole(offset, "a tensor's offset")
-    if len(shape) != len(stride) or len(shape) > 16:
-        raise Damaged("a tensor's shape and stride do not match")
+    if 0 in shape and prod(n or 1 for n in shape) >= 2**48:
+        raise Damaged("a tensor of no numbers has a shape that is not sensible")
     numel, last = 1, offset
     for n, step in zip(shape, stride, strict=True):
         numel, last = numel * n, last + (n - 1) * step
@@ -168,9 +207,15 @@ def encode(text: Any, encoding: Any = None) -> bytes:
     return text.encode("latin1")
 
 
+def torch_size(items: Any = ()) -> tuple:
+    if type(items) not in (list, tuple) or len(items) > MAX_AXES:
+        raise Damaged("a size is built from something other than a few numbers")
+    return tuple(items)
+
+
 def numpy_dtype(code: Any, *_: Any) -> Scalar:
-    if code not in ("f8", "f4", "i8", "i4", "b1"):
-        raise Damaged(f"a numpy scalar of type {str(code)[:20]!r} is not supported")
+    if type(code) is not str or code not in ("f8", "f4", "i8", "i4", "b1"):
+        raise Damaged(f"a numpy scalar of type {shown(code, 20)} is not supported")
     return Scalar(code)
 
 
@@ -183,7 +228,9 @@ def numpy_scalar(dtype: Any, data: Any) -> float | int | bool:
 def persistent_object(meta: Any) -> PersistentObject:
     if not isinstance(meta, dict) or meta.get("type") != "class" or not isinstance(meta.get("state"), dict):
         raise Damaged("a pickled network is not of the expected form")
-    return PersistentObject(str(meta.get("class_name"))[:80], meta["state"])
+    if type(meta.get("class_name")) is not str:
+        raise Damaged("a pickled network does not say what it is called")
+    return PersistentObject(meta["class_name"][:80], meta["state"])
 
 
 def nested_reader(load_bytes: Callable[[bytes, Budget], Any], budget: Budget) -> Callable[[Any], Storage]:
@@ -210,7 +257,7 @@ def allow_list() -> dict[tuple[str, str], StandIn]:
         "numpy.dtype": numpy_dtype,
         "numpy.core.multiarray.scalar": numpy_scalar,
         "numpy._core.multiarray.scalar": numpy_scalar,
-        "torch.Size": lambda items=(): tuple(items),
+        "torch.Size": torch_size,
         "torch.device": lambda *_: "cpu",
         "torch._utils._rebuild_tensor_v2": rebuild_tensor,
         "torch._utils._rebuild_tensor": rebuild_tensor,
@@ -229,10 +276,20 @@ def allow_list() -> dict[tuple[str, str], StandIn]:
 
 
 def check_key(key: Any) -> Any:
-    """Keys are plain values: hashing deep structures could exhaust the interpreter's stack."""
-    if type(key) not in (str, int, float, bool, bytes, type(None)):
+    """Keys are plain values: hashing deep structures could exhaust the interpreter's stack.
+
+    Whole numbers are such as hash to themselves, since a dictionary of others that hash alike takes for ever.
+    """
+    if type(key) not in (str, int, float, bool, bytes, type(None)) or (type(key) is int and key.bit_length() > 60):
         raise Damaged("a dictionary key or set member is not a plain value")
     return key
+
+
+def copied_bytes(value: Any) -> int:
+    """What a copy of a text or container takes, its entries not copied."""
+    if isinstance(value, str | bytes):
+        return len(value)
+    return ENTRY_BYTES * len(value) if isinstance(value, list | tuple | dict) else 0
 
 
 class BoundedReader:
@@ -261,6 +318,7 @@ class Machine(pickle._Unpickler):
         budget: Budget,
     ) -> None:
         super().__init__(reader, encoding="latin1")
+        self.budget = budget
         self.dispatch = CountedTable(budget)
         self.allowed = allow_list()
         self.persistent = persistent
@@ -284,13 +342,15 @@ class Machine(pickle._Unpickler):
     def persistent_load(self, pid: Any) -> Any:
         if self.persistent is None:
             raise Damaged("a persistent id where none belongs")
+        self.budget.spend(OBJECT_BYTES)
         return self.persistent(pid)
 
     def call(self, function: Any, arguments: Any) -> Any:
         if type(function) is not StandIn or function.call is None:
             raise CheckpointError("calls something that is not a function of a weight file: refused.")
-        if type(arguments) is not tuple:
-            raise Damaged("arguments are not a tuple")
+        if type(arguments) is not tuple or len(arguments) > MAX_ARGUMENTS:
+            raise Damaged("arguments are not a tuple of a few")
+        self.budget.spend(OBJECT_BYTES + sum(map(copied_bytes, arguments)))
         return function.call(*arguments)
 
     def load_reduce(self) -> None:
@@ -313,12 +373,24 @@ class Machine(pickle._Unpickler):
         if type(target) is PlainDict:
             if not isinstance(state, dict):
                 raise Damaged("attributes are not a dict")
+            self.budget.spend(copied_bytes(state))
             target.update({key: value for key, value in state.items() if key != "_metadata"})
         elif type(target) is Scalar:
             if not (type(state) is tuple and len(state) > 1 and state[1] in ("<", "=", "|")):
                 raise Damaged("numpy numbers are not little-endian")
         else:
             raise CheckpointError("sets attributes on something that has none: refused.")
+
+    def load_put(self) -> None:
+        """The memo is a dictionary too: see `check_key`."""
+        index = int(self.readline()[:-1])
+        if not 0 <= index < 2**32:
+            raise Damaged("a value is remembered under an impossible number")
+        self.memo[index] = self.stack[-1]
+
+    def load_empty_set(self) -> None:
+        self.budget.spend(OBJECT_BYTES)  # sets are the largest objects that one instruction makes
+        self.append(set())
 
     def load_setitem(self) -> None:
         value, key = self.stack.pop(), self.stack.pop()
@@ -360,6 +432,7 @@ class Machine(pickle._Unpickler):
 
     def load_frozenset(self) -> None:
         items = self.pop_mark()
+        self.budget.spend(OBJECT_BYTES)
         self.append(frozenset(check_key(item) for item in items))
 
 
@@ -367,10 +440,10 @@ class Machine(pickle._Unpickler):
 INHERITED = (
     "PROTO FRAME STOP MARK POP POP_MARK DUP NONE NEWFALSE NEWTRUE INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT "
     "BINFLOAT STRING BINSTRING SHORT_BINSTRING BINBYTES SHORT_BINBYTES BINBYTES8 UNICODE BINUNICODE SHORT_BINUNICODE "
-    "BINUNICODE8 EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST LIST EMPTY_DICT EMPTY_SET GET BINGET LONG_BINGET "
-    "PUT BINPUT LONG_BINPUT MEMOIZE GLOBAL STACK_GLOBAL BINPERSID"
+    "BINUNICODE8 EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST LIST EMPTY_DICT GET BINGET LONG_BINGET "
+    "BINPUT LONG_BINPUT MEMOIZE GLOBAL STACK_GLOBAL BINPERSID"
 )
-OWN = "REDUCE NEWOBJ INST BUILD SETITEM SETITEMS DICT APPEND APPENDS ADDITEMS FROZENSET"
+OWN = "REDUCE NEWOBJ INST BUILD PUT EMPTY_SET SETITEM SETITEMS DICT APPEND APPENDS ADDITEMS FROZENSET"
 REFUSED = "OBJ NEWOBJ_EX EXT1 EXT2 EXT4 PERSID BYTEARRAY8 NEXT_BUFFER READONLY_BUFFER"
 
 
@@ -431,11 +504,12 @@ def read_pickle(
     """One pickle from `file` (positioned at it, `size` bytes long in all) as plain data.
 
     persistent resolves torch's pointers to storages; load_bytes reads storages that are pickled in
-    place (NVIDIA's files).  Raises CheckpointError with the end of a sentence ('asks to load
-    os.system, ...'): `checkpoints.load` puts the file's name in front of it.
+    place (NVIDIA's files); budget is what it may take, by its size if none is given.  Raises
+    CheckpointError with the end of a sentence ('asks to load os.system, ...'): `checkpoints.load` puts
+    the file's name in front of it.
     """
     try:
-        return Machine(BoundedReader(file, size), persistent, load_bytes, budget or Budget()).load()
+        return Machine(BoundedReader(file, size), persistent, load_bytes, budget or Budget.for_file(size)).load()
     except CheckpointError:
         raise
     except MALFORMED as error:

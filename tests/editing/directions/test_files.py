@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import struct
 import zipfile
 
 import numpy as np
@@ -9,8 +10,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from editing.directions import __main__ as command
 from editing.directions import apply, files
 from editing.directions.catalogue import Catalogue, Direction
+from stylegan2.checkpoints.unpickle import StoredTensor
 from stylegan2.errors import CheckpointError, UsageError
 
 VECTOR = torch.linspace(-1, 1, 512)
@@ -119,6 +122,55 @@ def test_a_zip_that_is_no_torch_file_is_refused(tmp_path):
         file.writestr("readme", "hello")
     with pytest.raises(CheckpointError):
         files.read(tmp_path / "a.pt")
+
+
+HEADER = "{'descr': '<f4', 'fortran_order': False, 'shape': %s}"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [HEADER % f"({2**100},)", HEADER % "(True, 512)", "-" * 9000, "(" * 9000, "'\x1b[2J"],
+    ids=["long", "true", "minus", "brackets", "escape"],
+)
+def test_an_array_with_an_absurd_header_is_refused_in_one_line(tmp_path, header):
+    path = tmp_path / "a.npy"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + bytes(2048))
+    with pytest.raises(CheckpointError, match="cannot be read as an array: [^.]") as caught:
+        files.read(path)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("name", ["comp", "age"])
+def test_shapes_are_looked_at_before_anything_is_loaded(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(StoredTensor, "load", lambda self: pytest.fail("it was loaded"))
+    torch.save({"std": VECTOR, name: torch.zeros(1).expand(1 << 20)}, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match="a.pt"):
+        files.read(tmp_path / "a.pt")
+
+
+def test_many_directions_of_one_number_take_no_memory(tmp_path):
+    torch.save({f"d{n}": torch.ones(1).expand(18, 512) for n in range(3000)}, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match="a.pt is damaged .*far more memory"):
+        files.read(tmp_path / "a.pt")
+
+
+def test_numbers_that_changed_are_noticed_in_a_sentence_with_the_name_of_the_file(tmp_path):
+    torch.save(VECTOR, tmp_path / "a.pt")
+    data = (tmp_path / "a.pt").read_bytes()
+    place = data.index(VECTOR.numpy().tobytes())
+    (tmp_path / "a.pt").write_bytes(data[:place] + b"?" + data[place + 1 :])
+    with pytest.raises(CheckpointError, match="a.pt is damaged .*data/0 cannot be read"):
+        files.read(tmp_path / "a.pt")
+
+
+def test_a_description_cannot_write_elsewhere_on_the_terminal(tmp_path, capsys):
+    files.write(tmp_path / "a.safetensors", [Direction("hat", VECTOR, (0, 16), description="\x1b]0;owned\x07 긴 머리")])
+    torch.save({"age": VECTOR}, tmp_path / "a\x1b[2J.pt")
+    with pytest.raises(SystemExit) as caught:
+        command.main(["list", str(tmp_path / "a.safetensors"), str(tmp_path / "a\x1b[2J.pt")])
+    assert not caught.value.code
+    told = ["hat  rows 0-15  ?]0;owned? 긴 머리", "age  rows 0-15  imported: a?[2J.pt"]
+    assert capsys.readouterr().out.splitlines() == told
 
 
 def test_a_storage_that_is_shorter_than_it_says_is_refused(tmp_path):
