@@ -85,6 +85,7 @@ def sidebar(state) -> None:
             for opened in reversed(list(state.studio.opened.values())):
                 if st.button(page.plain(opened.photo.name), key=f"again-{opened.photo.sha256[:16]}", width="stretch"):
                     state.studio.enter(opened)
+                    state.work.opening = None
                     page.changed()
                     st.rerun()
         st.button(page.say("forget"), help=page.say("forget.help"), icon=":material/delete:", width="stretch",

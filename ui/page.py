@@ -115,21 +115,21 @@ def place(region: str | None = None) -> list:
     return [opened.photo.sha256, opened.face, region] if opened else ["", 0, region]
 
 
-def seen(component: str) -> int:
-    """The number of the last message of a component's outbox (`ui/parts/outbox.js`) that was read."""
-    return st.session_state.get(f"seen-{component}", 0)
+def seen(component: str, name: str = "changes") -> int:
+    """The number of the last message of one of a component's outboxes (`ui/parts/outbox.js`) that was read."""
+    return st.session_state.get(f"seen-{component}-{name}", 0)
 
 
-def changes(component: str, name: str) -> list[tuple[str | None, dict]]:
+def changes(component: str, name: str = "changes") -> list[tuple[str | None, dict]]:
     """What came newly from a component's outbox, in order: the region it is about, and {name: change}.
 
     What was changed on another photo or face than the present one is left out.
     """
     state = st.session_state
     message = (state.get(component) or {}).get(name)
-    if not message or int(message["number"]) == seen(component):
+    if not message or int(message["number"]) == seen(component, name):
         return []
-    state[f"seen-{component}"] = int(message["number"])
+    state[f"seen-{component}-{name}"] = int(message["number"])
     return [(about[2], dict(batch)) for about, batch in message["batches"] if about[:2] == place()[:2]]
 
 

@@ -321,10 +321,12 @@ class Studio:
     def _refined(self, lock: bool) -> refining.Result:
         opened, asked = self._current(), self.drawable()
         result = refining.refined(self.in_hand(), opened.face, self._judged(opened), asked, lock)
-        if result.moved and result.recipe is not asked:  # in its place: what was undone can still be redone
-            weakened = iter(result.recipe.steps)
+        if result.moved and result.recipe is not asked:
+            weakened, history = iter(result.recipe.steps), opened.history
             steps = (next(weakened) if step.face in opened.chosen else step for step in self.recipe.steps)
-            opened.history = opened.history.instead(self.recipe.model_copy(update={"steps": tuple(steps)}))
+            recipe = self.recipe.model_copy(update={"steps": tuple(steps)})
+            # on the way back it takes the place of what it is less of: what was undone can still be redone
+            opened.history = history.instead(recipe) if history.future else history.do(recipe, "lock")
         return result
 
     def _judged(self, opened: Opened) -> judges.Scores | None:

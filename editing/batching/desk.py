@@ -99,7 +99,8 @@ class Desk:
         for face, content in answer.inversions.items():
             suffix = ".inversion" if face == 0 else f".face{face}.inversion"
             place = job.place.target.with_name(job.place.target.name + suffix)
-            self.journal.refuse_strange(place)
+            if not inverted(place, photo_sha256):  # by a version that kept no journal of them
+                self.journal.refuse_strange(place)
             self.journal.add(key, job.place.name, photo_sha256, hashlib.sha256(content).hexdigest(), place.name)
             write_atomically(place, content, mode=0o600, scratch=self.state)
         finished = self.state / f"finished{target.suffix}"
@@ -176,3 +177,13 @@ def working_folder(out: Path) -> Iterator[Path]:
         raise UsageError(f"Another batch is writing into {out} right now.") from None
     except OSError as error:
         raise WplusError(f"Cannot write into {out}: {reason(error)}.") from error
+
+
+def inverted(place: Path, photo_sha256: str) -> bool:
+    """Is the file an inversion of this photo?"""
+    from editing.types import Inversion
+
+    try:
+        return Inversion.load(place).photo_sha256 == photo_sha256
+    except WplusError:
+        return False

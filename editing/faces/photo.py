@@ -215,7 +215,7 @@ def _decode_deep(picture: Image.Image, data: bytes, max_pixels: int) -> tuple[np
 
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             page = file.pages[0]
-            _check_page(page, *picture.size)
+            _check_page(page, picture.tag_v2[256], picture.tag_v2[257])  # `picture.size` is turned already
             _check_tile(page.tilewidth, page.tilelength, max_pixels)
             samples = page.asarray()
             if page.planarconfig == 2:

@@ -128,6 +128,17 @@ def test_an_inversion_is_never_written_over_a_file_of_somebody_else(command, toy
     assert (tmp_path / "out" / "a.png.inversion").read_text() == "mine" and not (tmp_path / "out" / "a.png").exists()
 
 
+def test_inversions_that_an_older_version_kept_are_known_by_their_photo(command, toy, album, tmp_path):
+    out = tmp_path / "out"
+    go(command, album, out, "--keep-inversions")
+    journal = out / desk.STATE / "journal.jsonl"
+    kept = [line for line in journal.read_text().splitlines() if ".inversion" not in line]
+    journal.write_text("\n".join(kept) + "\n")
+    _, report, _ = go(command, album, out, "--keep-inversions", "--seed", "1")
+    assert not [result for result in report["results"] if "not from this batch" in result.get("error", "")]
+    assert report["done"] == 3
+
+
 def test_inputs_are_never_written_over(command, toy, album):
     before = files(album)
     code, _, stderr = go(command, album, album)

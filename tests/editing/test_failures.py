@@ -35,7 +35,8 @@ importlib.import_module(sys.argv[1]).main(sys.argv[3:])
 
 def start(module: str, seconds: float, *args, limit: int | None = None) -> subprocess.Popen:
     def prepare():
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a suite run in the background inherits "ignore"
+        for each in (signal.SIGINT, signal.SIGHUP):  # a suite run in the background inherits "ignore"
+            signal.signal(each, signal.SIG_DFL)
         if limit:
             import resource
 

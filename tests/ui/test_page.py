@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from ui import page
+from ui.views import edit
 
 
 class State(dict):
@@ -32,13 +33,45 @@ def test_changes_are_read_once_and_in_order(state):
     assert page.changes("sliders", "changes") == [("hair", {"smile": 1}), (None, {"age": 2, "yaw": 3})]
     assert page.seen("sliders") == 7 and page.changes("sliders", "changes") == []
     state.sliders = message(8, [here, {"smile": 1}])
-    assert page.changes("sliders", "changes") == [("hair", {"smile": 1})] and page.seen("places") == 0
+    assert page.changes("sliders", "changes") == [("hair", {"smile": 1})] and page.seen("places", "boxes") == 0
 
 
 def test_changes_of_another_photo_or_face_are_left_out(state):
     places = [["another", 1, None], ["a photo", 0, "hair"], page.place("eyes")]
     state.sliders = message(1, *([place, {"smile": 1}] for place in places))
     assert page.changes("sliders", "changes") == [("eyes", {"smile": 1})] and page.seen("sliders") == 1
+
+
+def test_two_outboxes_of_a_component_are_read_apart(state):
+    state.viewer = message(5, [page.place(), {"a": 1}]) | {
+        "keys": {"number": 9, "batches": [[page.place(), {"1": "undo"}]]}
+    }
+    assert page.changes("viewer") == [(None, {"a": 1})] and page.changes("viewer", "keys") == [(None, {"1": "undo"})]
+    assert (page.seen("viewer"), page.seen("viewer", "keys")) == (5, 9) and page.changes("viewer") == []
+
+
+def test_a_key_that_is_sent_again_was_done_before(state, monkeypatch):
+    done = []
+    monkeypatch.setattr(edit, "undo", lambda: done.append("undo"))
+    monkeypatch.setattr(edit, "redo", lambda: done.append("redo"))
+    for number, keys in ((1, {"11": "undo"}), (2, {"11": "undo", "13": "redo", "12": "undo"}), (3, {"13": "redo"})):
+        state.viewer = {"keys": {"number": number, "batches": [[page.place(), keys]]}}
+        edit.pressed("viewer")
+    assert done == ["undo", "undo", "redo"]
+
+
+def test_the_brush_means_the_mask_of_this_face(state):
+    state.studio.masks = {"mask:a": None, "mask:b": None}
+    steps = [SimpleNamespace(region=region) for region in ("hair", "mask:a", "mask:gone", None)]
+    state.studio.steps, state.brush, state.region = lambda: steps, None, "brush"
+    assert edit.brush(state) == "mask:a"  # the page was loaded anew
+    state.brush = (page.place(), "mask:b")
+    assert edit.brush(state) == "mask:b" and not edit.unpainted(state)
+    state.brush = (page.place(), None)
+    assert edit.brush(state) is None and edit.unpainted(state)
+    state.brush = (["another photo", 0, None], "mask:b")
+    steps.clear()
+    assert edit.brush(state) is None
 
 
 @pytest.mark.parametrize("nothing", [None, {}, {"changes": None}])

@@ -86,7 +86,7 @@ export default function ({ data, parentElement, setTriggerValue, setStateValue }
 function setUp(root) {
   const find = (name) => root.querySelector(name);
   const state = { now: find(".now"), before: find(".before"), marks: find(".marks"), mode: "after", wipe: 50, held: false,
-    pairs: [], clear: null, timer: 0, tools: {}, keys: outbox(), pressed: 0 };
+    pairs: [], clear: null, timer: 0, tools: {}, keys: outbox(), pressed: Date.now() };
   const difference = find(".difference");
 
   state.show = () => {

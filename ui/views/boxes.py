@@ -32,7 +32,7 @@ def moving() -> None:
     with picture, st.container(key="picture"):
         words = {name: page.say(f"boxes.{name}") for name in ("over", "home", "keys", "place")}
         with page.told():
-            more = {"ground": edit.ground(state), "boxes": {"parts": parts, "seen": page.seen("boxes-viewer")}}
+            more = {"ground": edit.ground(state), "boxes": {"parts": parts, "seen": page.seen("boxes-viewer", "boxes")}}
             edit.viewer(state, "boxes", key="boxes-viewer", more={**more, "words": words},
                         on_boxes_change=lambda: moved("boxes-viewer"))  # fmt: skip
     with panel:
@@ -40,7 +40,7 @@ def moving() -> None:
         edit.steps(state)
         page.components()["places"](
             key="places", on_boxes_change=lambda: moved("places"),
-            data={"parts": parts, "seen": page.seen("places"), "place": page.place(), "words": {
+            data={"parts": parts, "seen": page.seen("places", "boxes"), "place": page.place(), "words": {
                 name: page.say(f"boxes.{name}") for name in ("part", "right", "down", "size", "reset")}},
         )  # fmt: skip
         with st.container(key="verdict"):

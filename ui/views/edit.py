@@ -68,9 +68,11 @@ def viewer(state, tool: str | None, key: str = "viewer", more: dict | None = Non
     words of its own."""
     studio = state.studio
     final = state.work.result is not None and state.work.result[0] == state.stamp
-    if not final and state.pop("settle", None) == state.stamp:
+    if not final and state.pop("settle", None) == state.stamp != state.get("failed"):
+        state.failed = state.stamp
         with page.told():
             draw(state)
+            state.failed = None
         final = state.work.result is not None and state.work.result[0] == state.stamp
     place = placed(studio)
     if final:
@@ -92,7 +94,7 @@ def viewer(state, tool: str | None, key: str = "viewer", more: dict | None = Non
     page.components()["viewer"](
         key=key,
         data={**more, "now": now, "before": before, "final": final, "stamp": state.stamp, "tool": tool,
-              "clear": state.points, "place": page.place(), "keyed": page.seen(key),
+              "clear": state.points, "place": page.place(), "keyed": page.seen(key, "keys"),
               "words": {**words, **more.get("words", {})},
               "line": line(state), "at": len(studio.current.history.past)},
         on_went_change=lambda: went(key),
@@ -137,9 +139,13 @@ def settled(key: str) -> None:
 
 
 def pressed(key: str) -> None:
+    """Keys for back and forth, each with a number: one that is sent again was done before."""
+    state = st.session_state
     for _, keys in page.changes(key, "keys"):
-        for what in keys.values():
-            {"undo": undo, "redo": redo}[what]()
+        for number in sorted(map(int, keys)):
+            if number > state.get("pressed", 0):
+                state.pressed = number
+                {"undo": undo, "redo": redo}[keys[str(number)]]()
 
 
 def masked(key: str) -> None:
@@ -149,7 +155,7 @@ def masked(key: str) -> None:
     if not text:
         return
     with page.told():
-        state.brush = None if text == "none" else (page.place(), state.studio.paint(painted(text)))
+        state.brush = page.place(), None if text == "none" else state.studio.paint(painted(text))
 
 
 def painted(text: str) -> np.ndarray:
@@ -196,9 +202,12 @@ def region(state) -> str | None:
 
 
 def brush(state) -> str | None:
-    """The mask that was painted on the face that is open."""
+    """The mask that was painted on the face that is open, or the last one that its recipe has."""
     about, mask = state.brush or (None, None)
-    return mask if about == page.place() else None
+    if about == page.place():
+        return mask
+    used = [step.region for step in state.studio.steps() if step.region in state.studio.masks]
+    return used[-1] if used else None
 
 
 def limited(state) -> str | None:
@@ -252,7 +261,7 @@ def slid() -> None:
     """Sliders moved; while one is being dragged, all of it is one thing done."""
     state = st.session_state
     with page.told():
-        for place, changes in page.changes("sliders", "changes"):
+        for place, changes in page.changes("sliders"):
             if place == "brush":
                 state.news = page.say("brush.none")
                 continue

@@ -70,7 +70,7 @@ def said(region: Callable[..., str | None]) -> None:
 def changed() -> None:
     """Strengths of sentences came from the page, None for one that is taken out."""
     with page.told():
-        for _, changes in page.changes("sayings", "changes"):
+        for _, changes in page.changes("sayings"):
             for row, asked in sorted(changes.items(), key=lambda item: -int(item[0])):
                 weighed(st.session_state, int(row), asked)
             page.changed()

@@ -50,6 +50,19 @@ def test_webp_at_full_quality_is_lossless(tmp_path):
 
 
 @pytest.mark.parametrize("turn", range(1, 9))
+def test_orientation_is_applied_to_sixteen_bits(turn, tmp_path):
+    import tifffile
+
+    seen = np.zeros((40, 60, 3), np.uint16)
+    seen[:20, :30] = [60_000, 500, 500]
+    stored = np.dstack([_stored(seen[..., channel], turn) for channel in range(3)])
+    tifffile.imwrite(tmp_path / "a.tif", stored, photometric="rgb", extratags=[(274, "H", 1, turn, True)])
+    loaded = photos.load(tmp_path / "a.tif")
+    assert loaded.size == (60, 40) and loaded.mode == "RGB;16"
+    np.testing.assert_array_equal(loaded.samples, seen)
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP", "AVIF", "HEIF"])
 def test_orientation_is_applied(form, turn, tmp_path):
     seen = np.zeros((40, 60, 3), np.uint8)
