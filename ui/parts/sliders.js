@@ -1,9 +1,11 @@
 // The panel of edits: groups of sliders with the safe range marked, a search box, double click for 0.
 // Changes go one message at a time: a slider that moves on before the answer is there goes with the next.
 
+const PAUSE = 800; // ms without a key after which the next key begins another thing done
+
 export default function ({ data, parentElement, setStateValue }) {
   const root = parentElement.querySelector(".sliders");
-  const state = (root.state ??= { outbox: outbox(), dragged: null, rows: new Map(), shape: "" });
+  const state = (root.state ??= { outbox: outbox(), dragged: null, stroke: 0, rows: new Map(), shape: "" });
   state.outbox.tell = (value) => setStateValue("changes", value);
 
   const shape = JSON.stringify([data.groups, data.words]);
@@ -36,14 +38,15 @@ function build(root, state, data) {
     for (const edit of group.edits) {
       const done = (value) => {
         state.dragged = null;
-        state.outbox.put(edit.name, { value, final: true });
+        state.outbox.put(edit.name, { value, stroke: state.stroke });
       };
       const row = slider(edit, data.words, {
         done,
+        begin: () => (state.stroke = Date.now()), // all until the next beginning is one thing done
         released: (value) => state.dragged === edit.name && done(value), // back where it began: then nothing else tells
         live: (value) => {
           state.dragged = edit.name;
-          state.outbox.put(edit.name, { value, final: false });
+          state.outbox.put(edit.name, { value, stroke: state.stroke });
         },
       });
       state.rows.set(edit.name, row);
@@ -92,8 +95,11 @@ function slider(edit, words, heard) {
     row.classList.toggle("set", number !== 0);
     input.setAttribute("aria-valuetext", beyond ? `${number}, ${words.beyond}` : `${number}`);
   };
-  let pulled = false; // by a pointer, not by keys
-  input.onpointerdown = () => (pulled = true);
+  let pulled = false, last = 0; // by a pointer, not by keys; when a key was pressed
+  input.onpointerdown = () => {
+    pulled = true;
+    heard.begin();
+  };
   input.onpointerup = input.onpointercancel = () => {
     pulled = false;
     setTimeout(() => heard.released(Number(input.value)));
@@ -106,11 +112,14 @@ function slider(edit, words, heard) {
   };
   input.onchange = () => heard.done(Number(input.value));
   const reset = () => {
+    heard.begin();
     show(0);
     heard.done(0);
   };
   input.ondblclick = name.ondblclick = reset;
   input.onkeydown = (event) => {
+    if (Date.now() - last > PAUSE) heard.begin();
+    last = Date.now();
     if (event.key === "Delete" || event.key === "Backspace") reset();
   };
   row.append(name, value, input);

@@ -268,9 +268,7 @@ def slid() -> None:
             for name, change in changes.items():
                 strength = round(finite(change["value"], name), 2)
                 state.studio.set({name: strength}, place, disentangle=bool(state.get("clean")),
-                                 stroke=f"{name}@{place}:{state.get('stroke', 0)}")  # fmt: skip
-                if change.get("final"):
-                    state.stroke = state.get("stroke", 0) + 1
+                                 stroke=f"{name}@{place}:{change.get('stroke')}")  # fmt: skip
                 page.changed()
 
 
