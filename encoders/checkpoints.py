@@ -30,7 +30,7 @@ from encoders.irse import INPUT_SIZE
 from stylegan2 import checkpoints
 from stylegan2.checkpoints import layout, native, pixel2style, rosinality
 from stylegan2.checkpoints.sniff import sniff
-from stylegan2.checkpoints.unpickle import Damaged, StoredTensor, printable
+from stylegan2.checkpoints.values import Damaged, StoredTensor, printable
 from stylegan2.errors import CheckpointError
 from stylegan2.generator import Generator
 

@@ -30,7 +30,7 @@ from hyperstyle.networks import HyperNetwork, HyperStyleConfig
 from stylegan2 import checkpoints
 from stylegan2.checkpoints import layout, pixel2style, rosinality
 from stylegan2.checkpoints.sniff import sniff
-from stylegan2.checkpoints.unpickle import shown
+from stylegan2.checkpoints.values import shown
 from stylegan2.errors import CheckpointError
 from stylegan2.generator import Generator
 

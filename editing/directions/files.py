@@ -27,7 +27,7 @@ from torch import Tensor
 from editing.directions.catalogue import MERGED, Catalogue, Direction, facts_of, from_facts, tensors_of
 from encoders.checkpoints import faults_of
 from stylegan2 import checkpoints
-from stylegan2.checkpoints.unpickle import StoredTensor, printable
+from stylegan2.checkpoints.values import StoredTensor, printable
 from stylegan2.errors import CheckpointError, UsageError
 from stylegan2.files import replacing
 

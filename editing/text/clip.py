@@ -22,7 +22,7 @@ from encoders.checkpoints import faults_of
 from stylegan2 import checkpoints
 from stylegan2.checkpoints import native
 from stylegan2.checkpoints.sniff import sniff
-from stylegan2.checkpoints.unpickle import StoredTensor
+from stylegan2.checkpoints.values import StoredTensor
 from stylegan2.errors import CheckpointError, UsageError
 from stylegan2.generator import Generator
 

@@ -23,7 +23,7 @@ from torch import nn
 
 from editing.translation.networks import ReedDiscriminator, ReedGenerator
 from editing.translation.networks.reed import Residual
-from stylegan2.checkpoints.unpickle import Damaged, Storage, StoredTensor, rebuild_tensor
+from stylegan2.checkpoints.values import Damaged, Storage, StoredTensor, rebuild_tensor
 from stylegan2.errors import CheckpointError
 
 NIL, NUMBER, STRING, TABLE, TORCH, BOOLEAN, FUNCTION, OLD_CLOSURE, CLOSURE = range(9)

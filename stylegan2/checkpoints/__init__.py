@@ -16,11 +16,11 @@ from typing import Any
 
 import torch
 
-from stylegan2.checkpoints import native, nvidia, pixel2style, rosinality, torchfile, unpickle
+from stylegan2.checkpoints import native, nvidia, pixel2style, rosinality, torchfile, unpickle, values
 from stylegan2.checkpoints.layout import tensors_sha256
 from stylegan2.checkpoints.native import Provenance
 from stylegan2.checkpoints.sniff import sniff
-from stylegan2.checkpoints.unpickle import PersistentObject
+from stylegan2.checkpoints.values import PersistentObject
 from stylegan2.discriminator import Discriminator
 from stylegan2.errors import CheckpointError
 from stylegan2.generator import Generator
@@ -55,7 +55,7 @@ def source_sha256(network: Any) -> str:
 
 
 def read_container(path: str | Path) -> Any:
-    """A torch or NVIDIA file as plain data: dicts, lists, numbers, `unpickle.StoredTensor`s (read with `.load()`).
+    """A torch or NVIDIA file as plain data: dicts, lists, numbers, `values.StoredTensor`s (read with `.load()`).
 
     For what is not a generator: encoders, hypernetworks, optimiser states, options.
     """
@@ -75,9 +75,9 @@ def _guarded(path: str | Path, read: Callable[[Path], Any]) -> Any:
     try:
         return read(path)
     except CheckpointError as error:
-        text = unpickle.printable(str(error))  # it may quote names from the file
+        text = values.printable(str(error))  # it may quote names from the file
         raise CheckpointError(f"{path} {text}" if text[:1].islower() else f"{path}: {text}") from None
-    except unpickle.Damaged as error:
+    except values.Damaged as error:
         raise CheckpointError(f"{path} is damaged ({error}).") from None
     except (OSError, MemoryError) as error:
         raise CheckpointError(f"{path} cannot be read ({error or 'not enough memory'}).") from None

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stylegan2.checkpoints.unpickle import Damaged, StoredTensor, shown
+from stylegan2.checkpoints.values import Damaged, StoredTensor, shown
 from stylegan2.discriminator import Discriminator, DiscriminatorConfig
 from stylegan2.errors import CheckpointError
 from stylegan2.networks import StyleGAN2, StyleGAN2Config

@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from stylegan2.checkpoints import layout
-from stylegan2.checkpoints.unpickle import shown
+from stylegan2.checkpoints.values import shown
 from stylegan2.discriminator import Discriminator, DiscriminatorConfig
 from stylegan2.errors import CheckpointError
 from stylegan2.networks import StyleGAN2, StyleGAN2Config

@@ -1,7 +1,7 @@
 """NVIDIA's pickles: StyleGAN2-ADA (PyTorch) and the StyleGAN2 networks of the StyleGAN3 repository.
 
 Such a file holds whole network objects: for each sub-module its class name, the source text of its
-class, and its attributes.  `unpickle` keeps name and attributes and drops the source; here the
+class, and its attributes.  `values` keeps name and attributes and drops the source; here the
 tensors are collected by walking the modules, and the configuration is recovered from the recorded
 constructor arguments, which ADA nests (`synthesis_kwargs`) and StyleGAN3 passes flat.
 """
@@ -13,7 +13,7 @@ from math import log2
 from typing import Any
 
 from stylegan2.checkpoints import layout
-from stylegan2.checkpoints.unpickle import PersistentObject, shown
+from stylegan2.checkpoints.values import PersistentObject, shown
 from stylegan2.discriminator import Discriminator, DiscriminatorConfig
 from stylegan2.errors import CheckpointError
 from stylegan2.networks import StyleGAN2, StyleGAN2Config

@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from stylegan2.checkpoints import layout
-from stylegan2.checkpoints.unpickle import StoredTensor
+from stylegan2.checkpoints.values import StoredTensor
 from stylegan2.discriminator import Discriminator, DiscriminatorConfig
 from stylegan2.errors import CheckpointError
 from stylegan2.networks import StyleGAN2, StyleGAN2Config, estimate_w_avg

@@ -2,7 +2,7 @@
 
 Two layouts: since torch 1.6 a zip archive (`data.pkl` plus one uncompressed record a storage), before
 that a stream of pickles followed by the raw storages.  Both are read here with the restricted
-pickle machine of `unpickle` instead of torch.load: no name in a file reaches a real function, and a
+pickle reader of `unpickle` instead of torch.load: no name in a file reaches a real function, and a
 file of many networks costs memory only for the one that is wanted.
 """
 
@@ -17,7 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from stylegan2.checkpoints.unpickle import Budget, StandIn, Storage, read_pickle
+from stylegan2.checkpoints.unpickle import read_pickle
+from stylegan2.checkpoints.values import Budget, StandIn, Storage
 from stylegan2.errors import CheckpointError
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C

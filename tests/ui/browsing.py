@@ -108,3 +108,20 @@ def generate(page, seed: int) -> None:
 def calm(page) -> None:
     """Until the real picture is there."""
     page.locator(".viewer:not(.rough)").wait_for()
+
+
+def slider(page, name):
+    return page.locator(f'input[data-edit="{name}"]')
+
+
+def step(page, name, presses, key="ArrowRight"):
+    """Press a key on a slider and wait until the quick picture, and then the real one, is there."""
+    before = page.locator("img.now").get_attribute("src")
+    for _ in range(presses):
+        slider(page, name).press(key)
+    page.wait_for_function("old => ![undefined, old].includes(deep('img.now')?.src)", arg=before)
+    calm(page)
+
+
+def value(page, name):
+    return float(slider(page, name).input_value())

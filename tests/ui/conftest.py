@@ -1,9 +1,12 @@
 """A real engine for all tests of the page, and a real face as a file: generated, so that it is nobody's."""
 
 import io
+import re
 
 import pytest
 from PIL import Image
+
+from tests.ui import browsing
 
 
 @pytest.fixture(scope="session")
@@ -51,3 +54,40 @@ def inverted(engine, face_file):
         return studio
 
     return fill
+
+
+@pytest.fixture(scope="session")
+def address(mobile):
+    with browsing.serving() as (address, _):
+        yield address
+
+
+@pytest.fixture(scope="session")
+def browser():
+    with browsing.browsing() as browser:
+        yield browser
+
+
+@pytest.fixture
+def visit(address, browser):
+    """visit(**options) -> a new user's page; afterwards: nobody asked for anything from outside."""
+    strangers, pages = [], []
+
+    def start(path="", **options):
+        page = browsing.user(browser, strangers, **options)
+        pages.append(page)
+        page.goto(address + path)
+        page.get_by_text(re.compile("Drop a photo here|사진을 여기에")).first.wait_for()
+        return page
+
+    yield start
+    for page in pages:
+        page.context.close()
+    assert not strangers
+
+
+@pytest.fixture
+def picture(tmp_path, face_file):
+    path = tmp_path / "face.png"
+    path.write_bytes(face_file())
+    return path

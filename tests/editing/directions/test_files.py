@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from editing.directions import __main__ as command
 from editing.directions import apply, files
 from editing.directions.catalogue import Catalogue, Direction
-from stylegan2.checkpoints.unpickle import StoredTensor
+from stylegan2.checkpoints.values import StoredTensor
 from stylegan2.errors import CheckpointError, UsageError
 
 VECTOR = torch.linspace(-1, 1, 512)

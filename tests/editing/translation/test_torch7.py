@@ -13,7 +13,7 @@ import torch
 
 from editing.translation import checkpoints, torch7
 from editing.translation.networks import ReedDiscriminator, ReedGenerator
-from stylegan2.checkpoints.unpickle import StoredTensor
+from stylegan2.checkpoints.values import StoredTensor
 from stylegan2.errors import CheckpointError
 from tests.editing.translation.test_checkpoints import seeded
 

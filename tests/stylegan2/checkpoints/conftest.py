@@ -1,13 +1,17 @@
-"""Files in the formats of others, written without their code."""
+"""Files in the formats of others, written without their code, and how a file is refused."""
 
 import pickle
 import sys
+import time
 import types
 from collections import OrderedDict
 
 import numpy as np
 import pytest
 import torch
+
+from stylegan2.checkpoints import load
+from stylegan2.errors import CheckpointError
 
 MODULE_SOURCE = "raise SystemExit('the source text inside a pickle was executed')"
 
@@ -108,3 +112,27 @@ def tiny_rosinality():
         theirs[their_name] = tensor
     theirs["to_rgbs.0.upsample.kernel"] = setup_fir([1, 3, 3, 1]) * 4
     return theirs
+
+
+@pytest.fixture
+def refused(tmp_path):
+    """refused(bytes or path, *words): loading raises one line that has the file's name and these words, quickly."""
+
+    def check(content, *words, reader=load):
+        path = content
+        if isinstance(content, bytes):
+            path = tmp_path / "file.weights"
+            path.write_bytes(content)
+        start = time.process_time()
+        with pytest.raises(CheckpointError) as caught:
+            reader(path)
+        message = str(caught.value)
+        assert message.startswith(str(path)) and "\n" not in message and len(message) < 400
+        assert message.endswith((".", ")")) and caught.value.__cause__ is None
+        for word in words:
+            assert word in message
+        assert time.process_time() - start < 3
+        assert not (tmp_path / "marker").exists()
+        return message
+
+    return check
