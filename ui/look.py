@@ -5,8 +5,9 @@ photo at half its size: E of the edited code, R of the unedited one, both withou
 
     P'(p) = (1 - n) P(p + m f) + m (E(p) - R(p + m f)) + n (R(p + m f) + b)        n = m (1 - c)
 
-The mask m, the flow f, the certainty c and the broad colours b are found at `SMALL` pixels (`paste.outline`).  Nothing
-that is saved comes from here: `Editor.edit` draws the real thing a moment later.
+The mask m, the flow f, the certainty c and the broad colours b are found on pictures of `SMALL` pixels, where `paste`
+measures motion too (`paste.outline`).  Nothing that is saved comes from here: `Editor.edit` draws the real thing a
+moment later.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from stylegan2.engine import area_resize
 from stylegan2.generator import Features, Generator
 from stylegan2.quick import Quick
 
-SMALL = 160  # pixels at which motion is measured
+SMALL = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +113,7 @@ def pasted(begun: Look, edited: Tensor, region: np.ndarray | None) -> Tensor:
         *[np.ascontiguousarray(each.clip(0, 1)) for each in pictures], begun.inversion.quad,
         landmarks=begun.inversion.landmarks, region=region, whole=begun.whole,
     )  # fmt: skip
-    maps = np.concatenate([known.mask[..., None], known.flow * (2 / SMALL), known.certain[..., None], known.broad], -1)
+    maps = np.concatenate([known.mask[..., None], known.flow * (4 / SMALL), known.certain[..., None], known.broad], -1)
     maps = torch.from_numpy(maps.astype(np.float32)).permute(2, 0, 1)[None]
     maps = F.interpolate(maps, size=(size, size), mode="bilinear", align_corners=False)
     m, f, c, broad = maps[:, :1], maps[:, 1:3], maps[:, 3:4], 2 * maps[:, 4:]

@@ -27,11 +27,11 @@ _TEXTURE = 4e-4  # squared gradient of a textured place
 _STIFF = 4e-5  # keeps flow at rest where there is nothing to see, in squared gradients of [0, 1]
 
 
-def flow(source: np.ndarray, target: np.ndarray, steps: int = _STEPS) -> np.ndarray:
+def flow(source: np.ndarray, target: np.ndarray, finest: int = _STEPS) -> np.ndarray:
     """source, target (S, S, 3) float32 in [0, 1] -> f (S, S, 2) float32: target(p) is source(p + f(p)), f = (dx, dy).
 
-    steps: iterations a level.  It is exactly 0 where moving the source explains the target no better than leaving it
-    in place.
+    finest: iterations on the last level, which takes three quarters of the time.  It is exactly 0 where moving the
+    source explains the target no better than leaving it in place.
     """
     size = len(source)
     levels = [size]
@@ -40,8 +40,9 @@ def flow(source: np.ndarray, target: np.ndarray, steps: int = _STEPS) -> np.ndar
     with torch.inference_mode():
         f, pair = torch.zeros(2, levels[-1], levels[-1]), [_tensor(source), _tensor(target)]
         for level in reversed(levels):
-            f = _resized(f, level) * (level / f.shape[-1])
-            f = _refine(*[_detail(_resized(each, level)) for each in pair], f, steps)
+            f, steps = _resized(f, level) * (level / f.shape[-1]), finest if level == size else _STEPS
+            if steps:
+                f = _refine(*[_detail(_resized(each, level)) for each in pair], f, steps)
         return (f * _worth(*pair, f)).permute(1, 2, 0).contiguous().numpy()
 
 

@@ -26,7 +26,6 @@ from editing.faces.flow import blur, flow, resize, warp
 from editing.faces.photo import Photo
 
 _WORKING = 256  # size at which motion is measured
-_FEW = 2  # iterations a level where it is measured for a first look
 _RIM = 0.98  # the mask ends at this part of the way to the crop's border
 _AT_BORDER = 0.1  # `feather` of an edit with a region of its own, which may reach the crop's border
 _CHANGED = (0.6 / 255, 2.5 / 255)  # mean change of a neighbourhood: below the first nothing, above the second all
@@ -120,15 +119,24 @@ class Outline:
 def outline(original: np.ndarray, edited: np.ndarray, reconstruction: np.ndarray, quad: np.ndarray, *,
             landmarks: np.ndarray | None = None, region: np.ndarray | None = None, whole: bool = False
             ) -> Outline:  # fmt: skip
-    """`paste` for a first look: pictures (S, S, 3) float32 in [0, 1], small ones, so that it takes milliseconds.
+    """`paste` for a first look: pictures (2S, 2S, 3) float32 in [0, 1], small ones, so that it takes milliseconds, and
+    no motion finer than S.
 
     quad, landmarks, region: as for `paste`; whole: the quad is the photo's border.
     """
-    f = flow(reconstruction, edited, _FEW)
+    size = len(edited) // 2
+    f = resize(flow(reconstruction, edited, finest=0), size) / 2
+    original, edited, reconstruction = (_halved(each) for each in (original, edited, reconstruction))
     mask = _mask(original, edited, reconstruction, f, quad, landmarks, region, 0.0 if whole else 0.2)
     moved = warp(reconstruction, f)
     certain = _certainty(edited - moved, f)
     return Outline(mask, f, certain, _broad(warp(original, f) - moved, certain))
+
+
+def _halved(picture: np.ndarray) -> np.ndarray:
+    """(2S, 2S, C) -> (S, S, C), area-averaged."""
+    rows = picture[::2] + picture[1::2]
+    return (rows[:, ::2] + rows[:, 1::2]) / 4
 
 
 def _mask(original, edited, reconstruction, f, quad, landmarks, region, feather: float) -> np.ndarray:

@@ -223,19 +223,11 @@ def test_an_outline_says_what_a_paste_does_at_a_small_size():
     assert still.mask.max() == 0 and np.abs(still.flow).max() < 1e-3
     moved = np.roll(picture, 3, 1)
     known = paste.outline(picture, moved, picture, quad)
-    middle = known.flow[30:66, 30:66]
-    assert middle[..., 0].mean() == pytest.approx(-3, abs=0.4) and abs(middle[..., 1].mean()) < 0.3
-    assert known.mask[30:66, 30:66].min() > 0.9 and known.mask[:1].max() == 0
-    assert paste.outline(picture, moved, picture, quad, whole=True).mask[:, 48].min() >= 0
+    middle = known.flow[15:33, 15:33]
+    assert known.flow.shape == (48, 48, 2) and known.broad.shape == (48, 48, 3)
+    assert middle[..., 0].mean() == pytest.approx(-1.5, abs=0.2) and abs(middle[..., 1].mean()) < 0.15
+    assert known.mask[15:33, 15:33].min() > 0.9 and known.mask[:1].max() < 1e-3
+    assert paste.outline(picture, moved, picture, quad, whole=True).mask[:, 24].min() >= 0
     region = np.zeros((96, 96), np.float32)
     region[:, :40] = 1
-    assert paste.outline(picture, moved, picture, quad, region=region).mask[:, 48:].max() == 0
-
-
-def test_warping_follows_the_flow_and_continues_the_border():
-    picture = np.arange(5 * 5 * 1, dtype=np.float32).reshape(5, 5, 1)
-    f = np.zeros((5, 5, 2), np.float32)
-    f[..., 0] = 1
-    assert np.allclose(warp(picture, f)[..., 0], picture[:, [1, 2, 3, 4, 4], 0], atol=1e-4)
-    f[...] = (0.5, 0)
-    assert np.allclose(warp(picture, f)[2, :4, 0], picture[2, :4, 0] + 0.5, atol=1e-4)
+    assert paste.outline(picture, moved, picture, quad, region=region).mask[:, 24:].max() == 0
