@@ -145,9 +145,11 @@ def test_points_are_dragged(visit):
         page.mouse.click(box["x"] + box["width"] * x, box["y"] + box["height"] * y)
     before = page.locator(".pointing img.now").get_attribute("src")
     page.locator(".pointing button.drag").click()
+    page.wait_for_function("() => deep('.pointing button.drag')?.disabled")  # one after the other
     page.set_default_timeout(300_000)  # the longest wait of all: dozens of renders, beside whatever the machine does
     page.wait_for_function("old => ![undefined, old].includes(deep('.pointing img.now')?.src)", arg=before)
     page.wait_for_function("() => document.querySelector('.st-key-undo button')?.disabled === false")
+    page.wait_for_function("() => deep('.pointing button.drag')?.disabled === false")
 
 
 NEAR = """() => {  // how far the picture is from the first one

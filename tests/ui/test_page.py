@@ -44,20 +44,28 @@ def test_changes_of_another_photo_or_face_are_left_out(state):
 
 def test_two_outboxes_of_a_component_are_read_apart(state):
     state.viewer = message(5, [page.place(), {"a": 1}]) | {
-        "keys": {"number": 9, "batches": [[page.place(), {"1": "undo"}]]}
+        "acts": {"number": 9, "batches": [[page.place(), {"1": ["undo", None]}]]}
     }
-    assert page.changes("viewer") == [(None, {"a": 1})] and page.changes("viewer", "keys") == [(None, {"1": "undo"})]
-    assert (page.seen("viewer"), page.seen("viewer", "keys")) == (5, 9) and page.changes("viewer") == []
+    assert page.changes("viewer") == [(None, {"a": 1})]
+    assert page.changes("viewer", "acts") == [(None, {"1": ["undo", None]})]
+    assert (page.seen("viewer"), page.seen("viewer", "acts")) == (5, 9) and page.changes("viewer") == []
 
 
-def test_a_key_that_is_sent_again_was_done_before(state, monkeypatch):
-    done = []
+def test_what_is_sent_again_was_done_before(state, monkeypatch):
+    done, state.lang = [], "en"
     monkeypatch.setattr(edit, "undo", lambda: done.append("undo"))
     monkeypatch.setattr(edit, "redo", lambda: done.append("redo"))
-    for number, keys in ((1, {"11": "undo"}), (2, {"11": "undo", "13": "redo", "12": "undo"}), (3, {"13": "redo"})):
-        state.viewer = {"keys": {"number": number, "batches": [[page.place(), keys]]}}
-        edit.pressed("viewer")
-    assert done == ["undo", "undo", "redo"]
+    undo, redo, points = ["undo", None], ["redo", None], ["points", [[1, 2, 3, 4]]]
+    for number, acts in ((1, {"11": undo}), (2, {"11": undo, "13": redo, "12": points}), (3, {"13": redo})):
+        state.viewer = {"acts": {"number": number, "batches": [[page.place(), acts]]}}
+        edit.acted("viewer", {"points": done.append})
+    assert done == ["undo", [[1, 2, 3, 4]], "redo"]
+    state.viewer = {"acts": {"number": 4, "batches": [[page.place(), {"21": ["mask", "no picture"], "22": undo}]]}}
+    edit.acted("viewer", {})
+    assert state.problem and done[-1] == "undo"  # what goes wrong is told, and stops nothing else
+    state.other = {"acts": {"number": 4, "batches": [[page.place(), {"5": redo}]]}}
+    edit.acted("other", {})
+    assert done[-1] == "redo"  # another picture has numbers of its own
 
 
 def test_the_brush_means_the_mask_of_this_face(state):

@@ -3,14 +3,12 @@
 const SIDE = 128, NOTHING = 255; // of a map, and where nothing is painted
 const STROKES = 40; // that can be taken back
 const OWN = 105, PAINTED = 200; // how opaque the face's own parts are, and what is painted on them
-const PATIENCE = 8000; // ms that an answer is waited for
 const LEAST = 2, MOST = 40; // the brush, in cells of the map
 
 function setUpLabels(root, state) {
   const find = (name) => root.querySelector(name);
   const canvas = find(".map"), ring = find(".ring"), apply = find(".apply"), unstroke = find(".unstroke");
-  const tool = { own: null, painted: null, applied: null, from: null, known: null, sent: null, stamp: null, at: 0, strokes: [],
-    last: null };
+  const tool = { own: null, painted: null, applied: null, from: null, known: null, sent: null, strokes: [], last: null };
   const brush = (document.wplusBrush ??= { label: NOTHING, size: 10 }); // the palette is a component of its own
   canvas.width = canvas.height = SIDE;
 
@@ -25,7 +23,7 @@ function setUpLabels(root, state) {
       }
       Object.assign(tool, { from: data.own, known: data.painted });
     }
-    if (state.data.stamp !== tool.stamp || Date.now() - tool.at > PATIENCE) tool.sent = null; // else it is on its way
+    if (!state.acts.busy()) tool.sent = null; // what was sent has its answer
     canvas.setAttribute("aria-label", state.data.words.map);
     draw();
   };
@@ -39,8 +37,9 @@ function setUpLabels(root, state) {
     }
     pen.putImageData(picture, 0, 0);
     const fresh = tool.painted.some((label, at) => label !== tool.applied[at]);
-    apply.disabled = !fresh || tool.sent !== null;
-    apply.textContent = state.data.words[tool.sent === null ? "apply" : "applying"];
+    const away = state.acts.busy();
+    apply.disabled = !fresh || away;
+    apply.textContent = state.data.words[away ? "applying" : "apply"];
     unstroke.disabled = !tool.strokes.length;
     find(".labels .clear").disabled = !tool.painted.some((label) => label !== NOTHING);
   };
@@ -114,9 +113,8 @@ function setUpLabels(root, state) {
     state.mode = "after";
     state.show();
     root.classList.add("rough");
-    draw();
-    Object.assign(tool, { stamp: state.data.stamp, at: Date.now() });
-    state.keep("labels", { number: tool.at, place: state.data.place, labels: tool.sent });
+    state.act("labels", tool.sent);
+    setTimeout(draw); // once it is on its way
   };
   unstroke.onclick = tool.back;
   apply.onclick = send;

@@ -32,6 +32,7 @@ function outbox() {
   };
   box.open = (name) => // the page knows better than the server
     [...box.waiting, ...(left() ? box.away : [])].some((batch) => here(batch) && name in batch.changes);
+  box.busy = () => left() > 0;
   box.answered = (place, number) => {
     box.place = place;
     if (number === box.number) box.sent = 0;

@@ -1,6 +1,6 @@
 // The picture: after, a wipe between before and after, the difference, or before while a button is held.
 // On it a mask can be painted, or points set to be dragged; labels.js and boxes.js are two tools more.  Nothing here
-// asks the server for anything but through events.
+// asks the server for anything but through an outbox: what is done here arrives once, whatever the page does meanwhile.
 
 const CALM = 600, AGAIN = 15000; // ms without news after which the real picture is asked for, and asked for again
 const BRUSH = 256; // side of a painted mask
@@ -11,7 +11,8 @@ export default function ({ data, parentElement, setTriggerValue, setStateValue }
   const root = parentElement.querySelector(".viewer");
   const state = (root.state ??= setUp(root, data));
   Object.assign(state, { data, tell: setTriggerValue, keep: setStateValue });
-  state.keys.tell = (value) => setStateValue("keys", value);
+  state.acts.tell = (value) => setStateValue("acts", value);
+  state.acts.answered(data.place, data.acted);
 
   if (state.now.src !== data.now) state.now.src = data.now;
   if (state.before.src !== data.before) state.before.src = data.before;
@@ -50,18 +51,18 @@ export default function ({ data, parentElement, setTriggerValue, setStateValue }
     state.mode = "over";
   }
   state.tools[data.tool]?.take(data[data.tool]);
-  const clear = JSON.stringify([data.place, data.clear]);
-  if (clear !== state.clear) { // another face, or what was marked is done
-    state.clear = clear;
-    state.pairs = [];
-    wipeMask(state);
+  const place = JSON.stringify(data.place), other = place !== state.place;
+  if (other || data.clear !== state.clear) { // another face, or what was dragged is there
+    state.pairs = other ? [] : state.pairs.filter((pair) => !state.dragged.includes(pair));
+    Object.assign(state, { place, clear: data.clear, dragged: [] });
+    if (other) wipeMask(state);
   }
+  root.querySelector(".drag").disabled = Boolean(data.busy);
   drawPoints(state);
-  drawHistory(root.querySelector(".history"), data, setTriggerValue);
+  drawHistory(root.querySelector(".history"), data, state.act);
   state.show();
 
-  state.keys.answered(data.place, data.keyed);
-  if (!state.tools.boxes?.outbox.sent) document.wplusBusy = 0;
+  if (!state.acts.sent && !state.tools.boxes?.outbox.sent) document.wplusBusy = 0;
   state.rest();
 
   const keys = (event) => {
@@ -72,7 +73,7 @@ export default function ({ data, parentElement, setTriggerValue, setStateValue }
     if (event.key.toLowerCase() !== "z") return;
     event.preventDefault();
     if (!event.shiftKey && tool?.back?.()) return; // a stroke that was not applied yet
-    state.keys.put(`${state.pressed++}`, event.shiftKey ? "redo" : "undo"); // each of them, however fast
+    state.act(event.shiftKey ? "redo" : "undo"); // each of them, however fast
   };
   document.removeEventListener("keydown", document.wplusKeys);
   document.wplusKeys = keys;
@@ -86,8 +87,9 @@ export default function ({ data, parentElement, setTriggerValue, setStateValue }
 function setUp(root) {
   const find = (name) => root.querySelector(name);
   const state = { now: find(".now"), before: find(".before"), marks: find(".marks"), mode: "after", wipe: 50, held: false,
-    pairs: [], clear: null, timer: 0, tools: {}, keys: outbox(), pressed: Date.now() };
+    pairs: [], dragged: [], place: null, clear: null, timer: 0, tools: {}, acts: outbox(), done: Date.now() };
   const difference = find(".difference");
+  state.act = (what, value = null) => state.acts.put(`${state.done++}`, [what, value]);
 
   state.show = () => {
     const mode = state.held ? "before" : state.mode;
@@ -153,18 +155,18 @@ function setUp(root) {
     last = at;
   };
   state.marks.onpointerup = () => (last = null);
-  find(".use").onclick = () => state.tell("mask", state.mask.toDataURL("image/png"));
+  find(".use").onclick = () => state.act("mask", state.mask.toDataURL("image/png"));
   find(".brush .clear").onclick = () => {
     wipeMask(state);
-    state.tell("mask", "none");
+    state.act("mask");
   };
   find(".back").onclick = () => {
     state.pairs.pop();
     drawPoints(state);
   };
   find(".drag").onclick = () => {
-    const whole = state.pairs.filter((pair) => pair.length === 4);
-    if (whole.length) state.tell("points", whole);
+    state.dragged = state.pairs.filter((pair) => pair.length === 4);
+    if (state.dragged.length) state.act("points", state.dragged);
   };
   return state;
 }
@@ -208,7 +210,7 @@ function drawPoints(state) {
   }
 }
 
-function drawHistory(bar, data, tell) {
+function drawHistory(bar, data, act) {
   const shape = JSON.stringify([data.line, data.at, data.words.step]);
   if (bar.shape === shape) return;
   bar.shape = shape;
@@ -222,7 +224,7 @@ function drawHistory(bar, data, tell) {
     button.title = name;
     if (picture) button.append(Object.assign(document.createElement("img"), { src: picture, alt: "" }));
     else button.textContent = index;
-    button.onclick = () => tell("went", index);
+    button.onclick = () => act("went", index);
     return button;
   }));
   if (focused >= 0) bar.children[Math.min(focused, bar.children.length - 1)]?.focus({ preventScroll: true });

@@ -63,9 +63,10 @@ def editing() -> None:
 # --------------------------------------------------------------------------------------------- picture
 
 
-def viewer(state, tool: str | None, key: str = "viewer", more: dict | None = None, **callbacks) -> None:
+def viewer(state, tool: str | None, key: str = "viewer", more: dict | None = None, acts: dict | None = None,
+           **callbacks) -> None:  # fmt: skip
     """The quick picture of the recipe, or the real one where it has been drawn since; more: what a tool needs, and
-    words of its own."""
+    words of its own; acts: what a tool does besides, {name: function(value)}."""
     studio = state.studio
     final = state.work.result is not None and state.work.result[0] == state.stamp
     if not final and state.pop("settle", None) == state.stamp != state.get("failed"):
@@ -94,13 +95,11 @@ def viewer(state, tool: str | None, key: str = "viewer", more: dict | None = Non
     page.components()["viewer"](
         key=key,
         data={**more, "now": now, "before": before, "final": final, "stamp": state.stamp, "tool": tool,
-              "clear": state.points, "place": page.place(), "keyed": page.seen(key, "keys"),
+              "clear": state.points, "place": page.place(), "acted": page.seen(key, "acts"),
               "words": {**words, **more.get("words", {})},
               "line": line(state), "at": len(studio.current.history.past)},
-        on_went_change=lambda: went(key),
         on_settled_change=lambda: settled(key),
-        on_keys_change=lambda: pressed(key),
-        on_mask_change=lambda: masked(key),
+        on_acts_change=lambda: acted(key, acts or {}),
         **callbacks,
     )  # fmt: skip
 
@@ -138,24 +137,23 @@ def settled(key: str) -> None:
     st.session_state.settle = (st.session_state.get(key) or {}).get("settled")
 
 
-def pressed(key: str) -> None:
-    """Keys for back and forth, each with a number: one that is sent again was done before."""
-    state = st.session_state
-    for _, keys in page.changes(key, "keys"):
-        for number in sorted(map(int, keys)):
-            if number > state.get("pressed", 0):
-                state.pressed = number
-                {"undo": undo, "redo": redo}[keys[str(number)]]()
+def acted(key: str, acts: dict) -> None:
+    """What was done on the picture, [what, value] each with a number: one that is sent again was done before."""
+    state, last = st.session_state, f"acted-{key}"
+    known = {"undo": lambda _: undo(), "redo": lambda _: redo(), "went": went, "mask": masked, **acts}
+    for _, batch in page.changes(key, "acts"):
+        for number in sorted(map(int, batch)):
+            if number > state.get(last, 0):
+                state[last] = number
+                what, value = batch[str(number)]
+                with page.told():
+                    known[what](value)
 
 
-def masked(key: str) -> None:
-    """A mask came from the brush, a PNG that is opaque where it was painted; 'none' where it was wiped away."""
+def masked(text: str | None) -> None:
+    """A mask came from the brush, a PNG that is opaque where it was painted; None where it was wiped away."""
     state = st.session_state
-    text = (state.get(key) or {}).get("mask")
-    if not text:
-        return
-    with page.told():
-        state.brush = page.place(), None if text == "none" else state.studio.paint(painted(text))
+    state.brush = page.place(), None if text is None else state.studio.paint(painted(text))
 
 
 def painted(text: str) -> np.ndarray:
@@ -321,14 +319,11 @@ def line(state) -> list[list]:
     return [[index, state.work.thumbs.get((*place, recipes[index].model_dump_json()), "")] for index in shown]
 
 
-def went(key: str) -> None:
+def went(index: int) -> None:
     """To a place on the history that was clicked."""
-    state = st.session_state
-    index = (state.get(key) or {}).get("went")
-    if index is not None:
-        opened = state.studio.current
-        opened.history = opened.history.to(int(index))
-        page.changed()
+    opened = st.session_state.studio.current
+    opened.history = opened.history.to(int(index))
+    page.changed()
 
 
 def versions(state) -> None:

@@ -59,18 +59,12 @@ def canvas(state) -> None:
     with page.told():
         own, painted = (coded(labels) for labels in (state.studio.map("paint"), state.studio.labels()))
         more = {"ground": edit.ground(state), "labels": {"own": own, "painted": painted, "palette": COLOURS}}
-        edit.viewer(state, "labels", key="paint-viewer", more={**more, "words": words}, on_labels_change=applied)
+        edit.viewer(state, "labels", key="paint-viewer", more={**more, "words": words}, acts={"labels": applied})
 
 
-def applied() -> None:
+def applied(text: str) -> None:
     """Labels came from the picture."""
-    state = st.session_state
-    sent = (state.get("paint-viewer") or {}).get("labels")
-    if not sent or sent["place"] != page.place() or sent["number"] == state.get("seen-labels"):
-        return
-    state["seen-labels"] = sent["number"]
-    with page.told():
-        state.studio.label(decoded(sent["labels"]))
+    st.session_state.studio.label(decoded(text))
     page.changed()
 
 

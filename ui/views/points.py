@@ -24,7 +24,8 @@ def dragging() -> None:
     with st.container(key="desk"):
         picture, panel = st.columns([6, 5], gap="large")
     with picture, st.container(key="picture"):
-        edit.viewer(state, "points", key="points-viewer", on_points_change=dropped)
+        edit.viewer(state, "points", key="points-viewer", more={"busy": "drag" in state.jobs},
+                    acts={"points": dropped})  # fmt: skip
     with panel:
         st.caption(page.say("points.help"))
         edit.steps(state)
@@ -33,16 +34,14 @@ def dragging() -> None:
             verdict.show(state)
 
 
-def dropped() -> None:
-    """Pairs of points came from the picture."""
+def dropped(points: list[list[float]]) -> None:
+    """Pairs of points came from the picture.  While others are dragged none can (the page says so): the marks stay."""
     state = st.session_state
-    points = (state.get("points-viewer") or {}).get("points")
-    if points and "drag" not in state.jobs:
-        with page.told():
-            page.begun("drag", state.studio.drag(points))
-            state.dropped = True
+    if "drag" not in state.jobs:
+        page.begun("drag", state.studio.drag(points))
+        state.dropped = True
 
 
 def done(_) -> None:
-    st.session_state.points += 1  # clears the marks
+    st.session_state.points += 1  # clears what was dragged
     page.changed()
