@@ -4,12 +4,12 @@
     python -m editing.directions.disentangle work/ --collect                          # into the shipped catalogue
 
 A direction that is orthogonal to all other judges' slopes still leaks: slopes are averages over whole codes, and an
-edit goes far, on some rows.  So it is measured.  First what small moves do to all judges (`probing`), then what the
-edit moves at an end of its range; a sum of the moves takes that back while the target stays.  The result is measured,
-which also corrects what the moves do this far out (Broyden's update), and so on from the best form so far, beginning
-with the one that the catalogue has.  What the moves do is never known exactly, so a step counts on being wrong by
-`DOUBT` of its length: it is short where little is gained.  Both ends are done apart, since much of a leak is the same
-whichever way one goes: the form is linear on either side of 0.  How well it does is then measured on the faces that the
+edit goes far, on some rows.  So it is measured, in rounds.  Each draws half of the faces after the form that every end
+of every edit has so far, the first two after the one that the catalogue has.  Disturbances on top tell what small
+moves of the code do just there (`probing`), so a sum of moves is known that takes the leak back while the target stays:
+the form of the next round.  What the moves do is never known exactly, so a step counts on being wrong by `DOUBT` of its
+length: it is short where little is gained.  Both ends are done apart, since much of a leak is the same whichever way
+one goes: the form is linear on either side of 0.  How well the best form does is then measured on the faces that the
 catalogue's other figures come from.
 """
 
@@ -28,124 +28,142 @@ from torch import Tensor
 
 from editing.directions.calibrate import MEASURED, Case, aim, cases, generated, invert, limit, move
 from editing.directions.catalogue import MERGED, Catalogue, Direction, leak, load, save
-from editing.directions.probing import Effects, effects, moves, probe, shards
+from editing.directions.probing import Effects, Seen, added, disturbances, effects, foretold, look, moves
 from stylegan2 import checkpoints, zoo
 from stylegan2.allocator import tune_allocator
 from stylegan2.files import replacing
 from stylegan2.generator import Generator
 
-SEEDS, FACES = range(64, 233), 80  # not those that the catalogue's figures come from; a form is measured on so many
-ROUNDS, FAILURES = 6, 3  # measured forms of a side, and those in a row that were no better before it is left
-KEPT, PROMISED = 0.85, 0.8  # of the target's movement: asked for here, and on other faces
+SEEDS, FACES, JUDGED = range(64, 233), 160, 40  # not those that the catalogue's figures come from
+ROUNDS = 12
+KEPT, PROMISED = 0.83, 0.8  # of the target's movement: asked for here, and on other faces
 ROOM = 0.975  # of the drift that an edit may have, where the form is looked for
 FAR, LEAST, BOLDER, CAREFUL = 0.4, 0.04, 1.2, 0.5  # how long a step may be, must be, and the factors of the first
 DOUBT, SURELY, NOISE = 0.1, (0.04, 0.3), 0.008  # sds a judge is wrong by for a step of 1; its bounds; without any step
+RESTARTS = 8
 SOFT = 0.01  # standard deviations: a leak below it is hardly worth more effort
 
 
 @dataclass(frozen=True)
 class Found:
-    """One side's form on some faces: vector (16, 512) for a strength of 1, the mean movements of all judges (J,), its
-    leakage, its target's movement (in standard deviations, the way that the name says) and its median drift."""
+    """A form of one end on the faces that forms are looked for on: amounts (K + 1,) of the moves and of what it began
+    with, the mean movements of all judges (J,), its leakage, its share of the target's movement under the plain edit,
+    and its median drift."""
 
-    vector: Tensor
+    amounts: np.ndarray
     change: np.ndarray
     leak: float
     kept: float
     drift: float
 
-    def scaled(self, factor: float) -> Found:
-        """The same, with so much more of everything: foretold, not measured."""
-        return Found(self.vector * factor, self.change * factor, self.leak, self.kept * factor, self.drift * factor)
+
+@dataclass(frozen=True)
+class End:
+    """One end of an edit's range: the target and the way it goes there (1 or -1), what the median drift may be, what
+    the plain edit adds there (16, 512) and what the form that the search begins with does, and how far the plain edit
+    moves the target of the `JUDGED` faces (None: not known yet)."""
+
+    name: str
+    side: int
+    target: int
+    way: int
+    most: float
+    plain: Tensor
+    begun: Tensor
+    own: float | None = None
+
+    def found(self, seen: Seen, known: Effects, amounts: np.ndarray) -> Found:
+        change, drift = foretold(seen, known, amounts)
+        judged, _ = foretold(seen.of(JUDGED), known, amounts)
+        kept = float(judged[self.target] / self.own)
+        return Found(amounts, change, leak(change, self.target), kept, drift)
+
+    def worth(self, found: Found) -> float:
+        """The less the better: its leakage, and what it drifts too far once it is as strong as it must be."""
+        return found.leak + 2 * max(0.0, found.drift * max(1.0, KEPT / found.kept) / self.most - 1)
 
 
-def summed(amounts: np.ndarray, moves: Tensor) -> Tensor:
-    """(K,) amounts of moves (K, 16, 512) -> (16, 512)"""
-    return torch.einsum("k,krc->rc", torch.from_numpy(amounts).float(), moves)
+def ends_of(direction: Direction) -> list[End]:
+    target, towards = aim(direction)
+    sides = [side for side in (0, 1) if direction.safe_range[side]]
+    return [End(direction.name, side, target, towards * (1, -1)[side == 0], ROOM * limit(direction),
+                plain(direction) * direction.safe_range[side], begun(direction, side)) for side in sides]  # fmt: skip
 
 
-def correction(found: Found, target: int, known: Effects, kept: float, drift: float, far: float, doubt: float
-               ) -> np.ndarray:  # fmt: skip
-    """The amounts (K,) of the moves after which the form is expected to leak least.
+def correction(end: End, found: Found, known: Effects, far: float, doubt: float) -> np.ndarray:
+    """The amounts (K + 1,) on top of a form's own after which it is expected to leak least.
 
-    Its target keeps moving by `kept` or more, it drifts by less than `drift`, and the step is no longer than `far`.
-    doubt: by how many standard deviations a judge is expected to be wrong for a step of 1.
+    Its target keeps moving enough, it drifts no further than it may, and the step is no longer than `far`.  doubt: by
+    how many standard deviations a judge is expected to be wrong for a step of 1.
     """
-    sign, count = np.sign(found.change[target]), len(found.change) - 1
-    others = np.arange(count + 1) != target
+    count, need = len(found.change) - 1, KEPT / found.kept * end.way * found.change[end.target]
+    others = np.arange(count + 1) != end.target
 
     def cost(a: np.ndarray) -> tuple[float, np.ndarray]:
         moved = found.change + a @ known.judges
-        along, soft = max(sign * moved[target], 1e-3), np.sqrt(moved[others] ** 2 + SOFT**2 + doubt**2 * (a @ a))
-        value = soft.sum() / count / along
-        slope = np.zeros(len(moved))
-        slope[others], slope[target] = moved[others] / soft / count / along, -sign * value / along
-        gradient = known.judges @ slope + a * (doubt**2 / soft).sum() / count / along + 2e-4 * a
-        value += 1e-4 * (a @ a)
-        far_off = np.sqrt(found.drift**2 + known.drift @ a**2)
+        along = max(end.way * moved[end.target], 1e-3)
+        ratio = moved[others] / along
+        soft = np.sqrt(ratio**2 + (SOFT**2 + doubt**2 * (a @ a)) / need**2)
+        value, slope = soft.sum() / count + 1e-4 * (a @ a), np.zeros(len(moved))
+        slope[others] = ratio / soft / count / along
+        slope[end.target] = -end.way * (ratio**2 / soft).sum() / count / along
+        gradient = known.judges @ slope + a * (doubt**2 / need**2 * (1 / soft).sum() / count + 2e-4)
+        scale, before, after = 1 + a[-1], found.amounts[:-1], found.amounts[:-1] + a[:-1]
+        far_off = np.sqrt(max((found.drift * scale) ** 2 + known.drift @ (after**2 - before**2), 1e-4))
+        away = np.append(known.drift * after, found.drift**2 * scale) / far_off
         for over, change in (
-            (1 - along / kept, -sign * known.judges[:, target] / kept),
-            (far_off / drift - 1, known.drift * a / far_off / drift),
+            (1 - along / need, -end.way * known.judges[:, end.target] / need),
+            (far_off / end.most - 1, away / end.most),
             (np.linalg.norm(a) / far - 1, a / (np.linalg.norm(a) + 1e-9) / far),
         ):
             if over > 0:
-                value += 20 * over**2 + 0.5 * over
-                gradient = gradient + (40 * over + 0.5) * change
+                value += 20 * over**2
+                gradient = gradient + 40 * over * change
         return float(value), gradient
 
-    return minimize(cost, np.zeros(len(known.drift)), jac=True, method="L-BFGS-B", options={"maxiter": 500}).x
-
-
-def updated(known: Effects, step: np.ndarray, moved: np.ndarray) -> Effects:
-    """Effects such that a step of amounts (K,) moves what it was seen to move (J,): Broyden's update, the least change
-    that does so."""
-    return replace(known, judges=known.judges + np.outer(step, moved - step @ known.judges) / max(step @ step, 1e-9))
-
-
-def measured(generator: Generator, faces: Sequence[Case], direction: Direction, vector: Tensor, end: float) -> Found:
-    target, towards = aim(direction)
-    moved = move(generator, faces, replace(direction, vector=vector, rows=(0, MERGED)), end)
-    change = np.nan_to_num(np.nanmean(moved.change, 0))
-    along = float(np.sign(end) * towards * change[target])
-    return Found(vector, change, leak(change, target), along, float(np.nanmedian(moved.drift)))
-
-
-def clean_side(generator: Generator, faces: Sequence[Case], direction: Direction, side: int, moves: Tensor,
-               known: Effects) -> Found:  # fmt: skip
-    """The form of one side (0 or 1) that leaks least and keeps the rest, the direction's own if none does."""
-    target, _ = aim(direction)
-    end, most = direction.safe_range[side], ROOM * limit(direction)
-    forms = [plain(direction)] if direction.clean is None else [plain(direction), direction.clean[side]]
-    tried = [measured(generator, faces, direction, vector, end) for vector in forms]
-    enough = KEPT * tried[0].kept
-    need = min(enough, tried[-1].kept)
-
-    def whole(found: Found) -> Found:
-        """With as much more of it as its target needs."""
-        return found.scaled(max(1.0, need / max(found.kept, 1e-6)))
-
-    def worth(found: Found) -> float:
-        return found.leak + 2 * max(0.0, whole(found).drift / most - 1)
-
-    best, far, doubt, failures = min(tried, key=worth), FAR, DOUBT, 0
-    print(f"  {direction.name} {end:+g}: leakage {tried[0].leak:.3f}, begins with {best.leak:.3f}", flush=True)
-    for _ in range(ROUNDS):
-        step = correction(best, target, known, need, most, far, doubt)
-        length = float(np.linalg.norm(step))
-        if length < LEAST or failures == FAILURES:
+    amounts = np.zeros(len(found.amounts))
+    for _ in range(RESTARTS):  # a line search gives up where a bound begins
+        done = minimize(cost, amounts, jac=True, method="L-BFGS-B", options={"maxiter": 500})
+        amounts = done.x
+        if done.success:
             break
-        found = measured(generator, faces, direction, best.vector + summed(step, moves) / end, end)
-        seen = found.change - best.change
-        wrong = max(0.0, float(((seen - step @ known.judges) ** 2).mean()) - NOISE**2)
-        doubt = float(np.clip(np.sqrt(0.6 * doubt**2 + 0.4 * wrong / length**2), *SURELY))
-        known, better = updated(known, step, seen), worth(found) < worth(best)
-        print(f"  {direction.name} {end:+g}: {found.leak:.3f}, kept {found.kept / tried[0].kept:.2f}, "
-              f"drift {found.drift:.2f}, a step of {length:.2f} {'+' if better else '-'}", flush=True)  # fmt: skip
-        if better:
-            best, far, failures = whole(found), far * BOLDER, 0
-        else:
-            far, failures = CAREFUL * min(far, length), failures + 1
-    return best
+    return amounts
+
+
+@dataclass
+class Search:
+    """One end's forms, a list of amounts, the last not yet looked at; how far a step may go and how it is doubted."""
+
+    end: End
+    tried: list[np.ndarray]
+    far: float = FAR
+    doubt: float = DOUBT
+    stepped: float = 0.0
+    promised: Found | None = None
+    faces: int = 0  # that it was promised of
+    over: bool = False
+
+    def best(self, seen: Seen, known: Effects) -> Found:
+        return min((self.end.found(seen, known, amounts) for amounts in self.tried), key=self.end.worth)
+
+    def go_on(self, seen: Seen, known: Effects) -> str:
+        """The next form, from the best so far as all that was seen now tells it."""
+        last, best = self.end.found(seen, known, self.tried[-1]), self.best(seen, known)
+        told = f"{self.end.name} {'-+'[self.end.side]}: {last.leak:.3f}, kept {last.kept:.2f}, "
+        told += f"drift {last.drift:.3f} of {self.end.most:.3f}"
+        faces = len(np.unique(seen.face))
+        if self.promised is not None and self.faces == faces:
+            wrong = max(0.0, float(((last.change - self.promised.change) ** 2).mean()) - NOISE**2)
+            self.doubt = float(np.clip(np.sqrt(0.6 * self.doubt**2 + 0.4 * wrong / self.stepped**2), *SURELY))
+            self.far = self.far * BOLDER if best.amounts is self.tried[-1] else CAREFUL * min(self.far, self.stepped)
+            told += f", promised {self.promised.leak:.3f}, doubt {self.doubt:.2f}"
+        step = correction(self.end, best, known, self.far, self.doubt)
+        self.stepped = float(np.linalg.norm(step))
+        self.over = self.stepped < LEAST
+        if not self.over:
+            self.tried.append(best.amounts + step)
+            self.promised, self.faces = self.end.found(seen, known, self.tried[-1]), faces
+        return f"{told}; a step of {self.stepped:.2f} from {best.leak:.3f}"
 
 
 def plain(direction: Direction) -> Tensor:
@@ -161,9 +179,69 @@ def begun(direction: Direction, side: int) -> Tensor:
     return vector * direction.safe_range[side]
 
 
-def waited(files: Sequence[Path]) -> None:
-    while not all(file.exists() for file in files):
-        time.sleep(5)  # until the other parts are there
+def searched(looks: Looks, ends: Sequence[End]) -> list[Found]:
+    """The best form of every end."""
+    count, ways = len(looks.faces), len(looks.moves)
+    nothing = np.zeros((count, ways + 1))
+    searches, seen = [Search(end, [nothing[0]]) for end in ends], {}
+    for turn in range(ROUNDS):
+        half = np.array_split(range(count), 2)[turn // 2 % 2]
+        going = [k for k, search in enumerate(searches) if not search.over]
+        for k in going:
+            amounts = searches[k].tried[-1] + disturbances(k, turn, count, ways)
+            looks.do(f"{ends[k].name}.{ends[k].side}.{turn:02d}", half, ends[k].begun, amounts)
+        for k in going:
+            now = looks.done(f"{ends[k].name}.{ends[k].side}.{turn:02d}")
+            seen[k] = Seen.joined([*([seen[k]] if k in seen else []), now])
+            row = disturbances(k, turn, count, ways)[now.face[0]]
+            searches[k].tried[-1] = now.amounts[0] - row  # what was really looked at, by whichever part came first
+        if turn == 1:
+            for k in going:
+                searches[k].end = judged(looks, ends[k])
+        if turn:  # nothing differs yet after the first
+            known = effects([seen[k] for k in range(len(ends))])
+            for k in going if turn < ROUNDS - 1 else ():
+                print(f"  {turn}: {searches[k].go_on(seen[k], known[k])}", flush=True)
+    return [search.best(seen[k], known[k]) for k, search in enumerate(searches)]
+
+
+def judged(looks: Looks, end: End) -> End:
+    """An end that knows what the plain edit moves."""
+    name, nothing = f"{end.name}.{end.side}.plain", np.zeros((len(looks.faces), len(looks.moves) + 1))
+    looks.do(name, range(JUDGED), end.plain, nothing)
+    return replace(end, own=float(np.nanmean(looks.done(name).change[:, end.target])))
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What was seen, kept in files of `work`; each of several parts looks at its share of the faces."""
+
+    generator: Generator
+    faces: Sequence[Case]
+    moves: Tensor
+    work: Path
+    part: tuple[int, int] = (0, 1)
+
+    def do(self, name: str, which: Sequence[int], begun: Tensor, amounts: np.ndarray) -> None:
+        """Look at this part's share of some faces after amounts (faces, K + 1), if it was not looked at before."""
+        path, own = self._path(name, self.part[0]), which[self.part[0] :: self.part[1]]
+        if not path.exists():
+            seen = look(self.generator, self.faces, own, begun, self.moves, amounts)
+            with replacing(path) as unfinished, open(unfinished, "wb") as stream:
+                np.savez(stream, **vars(seen))
+
+    def done(self, name: str) -> Seen:
+        """All parts' share, once it is there."""
+        parts = []
+        for path in (self._path(name, number) for number in range(self.part[1])):
+            while not path.exists():
+                time.sleep(5)
+            with np.load(path) as table:
+                parts.append(Seen(**{key: table[key] for key in table.files}))
+        return Seen.joined(parts)
+
+    def _path(self, name: str, part: int) -> Path:
+        return self.work / f"{name}.{part}.npz"
 
 
 def main() -> None:
@@ -185,44 +263,36 @@ def main() -> None:
     ranged = [name for name, direction in catalogue.items() if direction.safe_range]
     names = sorted(ranged, key=lambda name: -catalogue[name].leaks)[: options.leakiest]
     names = [n for n in options.only or names if not catalogue[n].styles]
-    faces, known = probed(generator, [catalogue[name] for name in names], options.work, tuple(options.part))
+    faces = cases(generator, generated(generator, SEEDS))[:FACES]
+    looks = Looks(generator, faces, moves(), options.work, tuple(options.part))
+    ends = [end for name in names for end in ends_of(catalogue[name])]
+    forms = searched(looks, ends)
     photos = invert(generator, options.photos, options.work) if options.photos else []
     shown = cases(generator, [*generated(generator, MEASURED), *photos])
     for name in names[options.part[0] :: options.part[1]]:
-        path, direction = options.work / f"{name}.clean.npz", catalogue[name]
-        if path.exists():
-            continue
-        sides, after = np.zeros((2, MERGED, 512), np.float32), []
-        for side, end in enumerate(direction.safe_range):
-            if end:
-                found = clean_side(generator, faces[:FACES], direction, side, moves(), known)
-                sides[side] = found.vector.numpy()
-                after.append((measured(generator, shown, direction, found.vector, end), abs(direction.ends[side])))
-        facts = {
-            "leak": np.mean([found.leak for found, _ in after]),
-            "kept": min(found.kept / before for found, before in after),
-            "drift": max(found.drift for found, _ in after),
-        }
-        print(f"{name}: on all faces {direction.leaks:.3f} -> {facts['leak']:.3f}, kept {facts['kept']:.2f}, "
-              f"drift {direction.drift:.2f} -> {facts['drift']:.2f}", flush=True)  # fmt: skip
-        with replacing(path) as part, open(part, "wb") as stream:
-            np.savez(stream, vector=sides, **facts)
+        if not (options.work / f"{name}.clean.npz").exists():
+            sides = {end.side: added(end.begun, moves(), found.amounts) / catalogue[name].safe_range[end.side]
+                     for end, found in zip(ends, forms, strict=True) if end.name == name}  # fmt: skip
+            measure(generator, shown, catalogue[name], sides, options.work)
 
 
-def probed(generator: Generator, directions: Sequence[Direction], work: Path, part: tuple[int, int]
-           ) -> tuple[list[Case], Effects]:  # fmt: skip
-    """The faces that forms are looked for on, and what the moves do there; kept in `work`, all parts' together."""
-    faces, ends, files = cases(generator, generated(generator, SEEDS)), [], []
-    for number, (direction, side) in enumerate((d, s) for d in directions for s in (0, 1) if d.safe_range[s]):
-        ends.append(begun(direction, side))
-        files.append(work / f"{direction.name}.{side}.begun.npy")
-        if number % part[1] == part[0] and not files[-1].exists():
-            whole = replace(direction, vector=ends[-1], rows=(0, MERGED))
-            with replacing(files[-1]) as unfinished, open(unfinished, "wb") as stream:
-                np.save(stream, move(generator, faces, whole, 1.0).change)
-    probe(generator, faces, ends, moves(), work, part)
-    waited([*files, *(work / f"probes-{shard:04d}.npz" for shard in shards())])
-    return faces, effects(work, [np.load(file) for file in files])
+def measure(generator: Generator, faces: Sequence[Case], direction: Direction, sides: dict[int, Tensor], work: Path
+            ) -> None:  # fmt: skip
+    """The form of each side (16, 512), for a strength of 1, and how well it does on these faces: into `work`."""
+    (target, towards), vectors = aim(direction), torch.zeros(2, MERGED, 512)
+    leaks, kept, drifts = [], [], []
+    for side, vector in sides.items():
+        end, vectors[side] = direction.safe_range[side], vector
+        moved = move(generator, faces, replace(direction, vector=vector, rows=(0, MERGED)), end)
+        change = np.nan_to_num(np.nanmean(moved.change, 0))
+        leaks.append(leak(change, target))
+        kept.append(float(np.sign(end) * towards * change[target]) / abs(direction.ends[side]))
+        drifts.append(float(np.nanmedian(moved.drift)))
+    facts = {"leak": np.mean(leaks), "kept": min(kept), "drift": max(drifts)}
+    told = ", ".join(f"{name} {value:.3f}" for name, value in facts.items())
+    print(f"{direction.name}, on the faces of the catalogue's figures: {told}", flush=True)
+    with replacing(work / f"{direction.name}.clean.npz") as part, open(part, "wb") as stream:
+        np.savez(stream, vector=vectors.numpy(), **facts)
 
 
 def collected(work: Path, direction: Direction) -> Direction:

@@ -1,19 +1,22 @@
-"""What small moves of a face's code do to every judge: measured on handfuls of them, explained by the judges' slopes.
+"""What small moves of an edited face's code do to every judge: seen by the way, explained by the judges' slopes.
+
+Whenever a form of an edit is measured, every face is drawn with a disturbance of its own on top: a little of all moves
+at once, the next time the opposite.  Over many faces that hardly changes the mean, and what it does change is known;
+but what a face's two disturbances do differently says what the moves do just there, at the cost of no further picture.
 
 A judge's slope (`own.slopes`) says what moves it over whole codes.  On a band of rows a move has a share of that
 effect, and the share differs from judge to judge: a nose is made by the coarse rows, a tint by the fine ones.  So few
-numbers, a share for every judge and band, say what all of `moves` do to all judges; a ridge regression adds the rest.
+numbers, a share for every judge and band, say most of what all of `moves` do to all judges; a ridge regression adds the
+rest, and another what is so at one end only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.optimize import nnls
 from torch import Tensor
 
 from editing.directions.calibrate import Case, draw
@@ -24,13 +27,18 @@ from editing.judges.judge import judge
 from editing.steps import apply_step
 from editing.types import Inversion, latent_step
 from stylegan2 import w_statistics
-from stylegan2.files import replacing
 from stylegan2.generator import Generator
 
 BANDS = ((0, 4), (4, 7), (7, 10), (10, MERGED))
 STEP = 1.5  # whitened units of w that a move is long
-PROBES, SHARD, HANDFUL = 900, 20, 4  # faces that are moved, to a file, and moves of each
-RIDGE, LEAST_DRIFT = 100.0, 0.002
+SPREAD = 0.07  # standard deviation of a disturbance's amount of every move
+DRIFT = (
+    0.018,
+    0.019,
+    0.004,
+    0.002,
+)  # what a move on a band adds to the drift's square: 900 handfuls of moves, measured
+RIDGE, OWN_RIDGE = 30.0, 30.0
 
 
 @dataclass(frozen=True)
@@ -43,9 +51,30 @@ class Changed:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """Faces after one end of an edit and amounts of the moves, a row each: face (n,) which one, amounts (n, K + 1) of
+    the moves and of the edit's own beginning (1 doubles it), change (n, J) and drift (n,) as `Changed`."""
+
+    face: np.ndarray
+    amounts: np.ndarray
+    change: np.ndarray
+    drift: np.ndarray
+
+    def of(self, faces: int) -> Seen:
+        """The rows of the first so many faces."""
+        rows = self.face < faces
+        return Seen(self.face[rows], self.amounts[rows], self.change[rows], self.drift[rows])
+
+    @staticmethod
+    def joined(parts: Sequence[Seen]) -> Seen:
+        names = ("face", "amounts", "change", "drift")
+        return Seen(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+@dataclass(frozen=True)
 class Effects:
-    """What the moves do, each for an amount of 1: judges (K, J) in standard deviations; drift (K,) what it adds to the
-    square of the dlib distance."""
+    """What the moves, and the edit itself as the last, do at one end, each for an amount of 1: judges (K + 1, J) in
+    standard deviations; drift (K,), what a move adds to the square of the dlib distance."""
 
     judges: np.ndarray
     drift: np.ndarray
@@ -69,10 +98,17 @@ def unit_slopes() -> np.ndarray:
     return found / np.linalg.norm(found, axis=1, keepdims=True)
 
 
-def changed(generator: Generator, face: Case, added: Tensor) -> Changed:
+def added(begun: Tensor, moves: Tensor, amounts: np.ndarray) -> Tensor:
+    """What an edit's end adds to a code, rows (16, 512), after amounts (K + 1,) of the moves and of what it began with
+    (16, 512)."""
+    of_moves = torch.einsum("k,krc->rc", torch.from_numpy(amounts[:-1]).float(), moves)
+    return begun * float(1 + amounts[-1]) + of_moves
+
+
+def changed(generator: Generator, face: Case, rows: Tensor) -> Changed:
     """A face after rows (16, 512) were added to its code."""
     names, _, spread = population.arrays()
-    step, whole = latent_step("probe", 1.0), Direction("probe", added, (0, MERGED))
+    step, whole = latent_step("probe", 1.0), Direction("probe", rows, (0, MERGED))
     edited: Inversion = apply_step(face.inversion, step, {"probe": whole})
     after = judge(draw(generator, edited))
     if after is None:
@@ -81,64 +117,82 @@ def changed(generator: Generator, face: Case, added: Tensor) -> Changed:
     return Changed(moved, float(np.linalg.norm(np.subtract(after.descriptor, face.before.descriptor))))
 
 
-def handful(index: int, faces: int, ends: int, moves: int) -> tuple[int, int, np.ndarray]:
-    """The probe of this number: which face, after which of the ends (-1: none), and the amounts (K,) of the moves."""
-    random = np.random.default_rng(1000 + index)
-    face, end, amounts = int(random.integers(faces)), int(random.integers(ends + 1)) - 1, np.zeros(moves)
-    amounts[random.choice(moves, HANDFUL, replace=False)] = random.normal(0, 1, HANDFUL)
-    return face, end, amounts
+def disturbances(end: int, turn: int, faces: int, moves: int) -> np.ndarray:
+    """(faces, moves + 1) amounts on top of a form for every face's `turn` at this end: an odd one is the opposite of
+    the even one before it.  The edit itself, the last, is left alone."""
+    amounts = np.random.default_rng([turn // 2, end]).normal(0, SPREAD, (faces, moves)) * (-1) ** turn
+    return np.hstack([amounts, np.zeros((faces, 1))])
 
 
-def probe(generator: Generator, faces: Sequence[Case], ends: Sequence[Tensor], moves: Tensor, folder: Path,
-          part: tuple[int, int]) -> None:  # fmt: skip
-    """Handfuls of the moves (K, 16, 512) after each of the ends (16, 512), judged: into shards of `folder`."""
-    for shard in shards()[part[0] :: part[1]]:
-        path = folder / f"probes-{shard:04d}.npz"
-        if path.exists():
-            continue
-        found = []
-        for index in range(shard, shard + SHARD):
-            face, end, amounts = handful(index, len(faces), len(ends), len(moves))
-            added = torch.einsum("k,krc->rc", torch.from_numpy(amounts).float(), moves)
-            found.append(changed(generator, faces[face], added + ends[end] if end >= 0 else added))
-        with replacing(path) as unfinished, open(unfinished, "wb") as stream:
-            np.savez(stream, change=[one.change for one in found], drift=[one.drift for one in found])
+def look(generator: Generator, faces: Sequence[Case], which: Sequence[int], begun: Tensor, moves: Tensor,
+         amounts: np.ndarray) -> Seen:  # fmt: skip
+    """Some of the faces drawn and judged after amounts (faces, K + 1) of the moves."""
+    found = [changed(generator, faces[i], added(begun, moves, amounts[i])) for i in which]
+    return Seen(np.array(which), amounts[list(which)], np.array([one.change for one in found]),
+                np.array([one.drift for one in found]))  # fmt: skip
 
 
-def shards() -> range:
-    return range(0, PROBES, SHARD)
+def effects(seen: Sequence[Seen]) -> list[Effects]:
+    """What the moves do at each of the ends.  What a face does without them differs from face to face and is not
+    looked at: only what differs between its rows is."""
+    ways = STEP * unit_slopes() @ np.stack([slopes()[name] for name in population.load()]).T
+    tables = [centred(table) for table in seen]
+    amounts, changes = (np.vstack([table[i] for table in tables]) for i in (0, 1))
+    known = shared(amounts[:, :-1], changes, ways)
+    drift = np.tile(DRIFT, amounts[:, :-1].shape[1] // len(DRIFT))
+    found = []
+    for one, (own_amounts, own_changes) in zip(seen, tables, strict=True):
+        begun = mean(one.change - one.amounts[:, :-1] @ known)
+        judges = np.vstack([known, begun])
+        judges = judges + ridge(own_amounts, own_changes - own_amounts @ judges, OWN_RIDGE)
+        found.append(Effects(judges, drift))
+    return found
 
 
-def effects(folder: Path, begun: Sequence[np.ndarray]) -> Effects:
-    """What `probe` found; begun: the changes (faces, J) that each end makes by itself."""
-    amounts, changes, squares, ends = [], [], [], []
-    bands, faces = len(BANDS), len(begun[0])
-    for shard in shards():
-        table = np.load(folder / f"probes-{shard:04d}.npz")
-        for index, change, drift in zip(range(shard, shard + SHARD), table["change"], table["drift"], strict=True):
-            face, end, own = handful(index, faces, len(begun), bands * begun[0].shape[1])
-            if np.isfinite(drift):
-                amounts.append(own)
-                changes.append(np.nan_to_num(change - (begun[end][face] if end >= 0 else 0)))
-                squares.append(drift**2)
-                ends.append(end)
-    return fitted(np.array(amounts), np.array(changes), np.array(squares), np.array(ends))
+def centred(seen: Seen) -> tuple[np.ndarray, np.ndarray]:
+    """Amounts and changes as differences from the mean of the same face's rows.  Where a judge sees nothing: 0."""
+    amounts, changes = [], []
+    for face in np.unique(seen.face):
+        rows = (seen.face == face) & np.isfinite(seen.drift)
+        if rows.sum() > 1:
+            amounts.append(seen.amounts[rows] - seen.amounts[rows].mean(0))
+            changes.append(np.nan_to_num(seen.change[rows] - seen.change[rows].mean(0)))
+    width = seen.amounts.shape[1], seen.change.shape[1]
+    return np.vstack([np.zeros((0, width[0])), *amounts]), np.vstack([np.zeros((0, width[1])), *changes])
 
 
-def fitted(amounts: np.ndarray, changes: np.ndarray, squares: np.ndarray, ends: np.ndarray) -> Effects:
-    """amounts (n, K), changes (n, J), squares (n,) of the drift and ends (n,) of n probes -> the effects."""
+def shared(amounts: np.ndarray, changes: np.ndarray, ways: np.ndarray) -> np.ndarray:
+    """amounts (n, K) and changes (n, J) -> what the moves do at any end (K, J).  ways (J, J): what every judge's slope
+    says of every judge's move on whole codes."""
     bands = len(BANDS)
-    along = STEP * unit_slopes() @ np.stack([slopes()[name] for name in population.load()]).T  # (moved, judge)
-    by_band = amounts.reshape(len(amounts), -1, bands)
-    foretold = np.einsum("nib,ij->njb", by_band, along)
+    foretold = np.einsum("nib,ij->njb", amounts.reshape(len(amounts), -1, bands), ways)
     shares = []
     for judged in range(changes.shape[1]):
         x, square = foretold[:, judged], foretold[:, judged].T @ foretold[:, judged]
-        shares.append(np.linalg.solve(square + 1e-3 * np.trace(square) / bands * np.eye(bands),
-                                      x.T @ changes[:, judged]))  # fmt: skip
-    judges = np.einsum("ij,jb->ibj", along, np.array(shares)).reshape(-1, changes.shape[1])
-    left = changes - amounts @ judges
-    judges += amounts.T @ np.linalg.solve(amounts @ amounts.T + RIDGE * np.eye(len(amounts)), left)
-    apart = np.eye(ends.max() + 2)[ends + 1]  # every end has a drift of its own
-    drift = nnls(np.hstack([apart, (by_band**2).sum(1)]), squares)[0][-bands:]
-    return Effects(judges, np.tile(np.maximum(drift, LEAST_DRIFT), by_band.shape[1]))
+        soft = (1e-3 * np.trace(square) / bands + 1e-9) * np.eye(bands)
+        shares.append(np.linalg.solve(square + soft, x.T @ changes[:, judged]))
+    judges = np.einsum("ij,jb->ibj", ways, np.array(shares)).reshape(-1, changes.shape[1])
+    return judges + ridge(amounts, changes - amounts @ judges, RIDGE)
+
+
+def ridge(amounts: np.ndarray, changes: np.ndarray, strength: float) -> np.ndarray:
+    return np.linalg.solve(amounts.T @ amounts + strength * np.eye(amounts.shape[1]), amounts.T @ changes)
+
+
+def mean(changes: np.ndarray) -> np.ndarray:
+    """(n, J) -> (J,) of those that are seen, 0 where none is."""
+    return np.nansum(changes, 0) / np.maximum(np.isfinite(changes).sum(0), 1)
+
+
+def foretold(seen: Seen, known: Effects, amounts: np.ndarray) -> tuple[np.ndarray, float]:
+    """The mean change (J,) of all faces seen at this end and their median drift after amounts (K + 1,) of the moves:
+    for every face from that row of it which is nearest."""
+    changes, squares = [], []
+    for face in np.unique(seen.face[np.isfinite(seen.drift)]):
+        rows = np.flatnonzero((seen.face == face) & np.isfinite(seen.drift))
+        row = rows[np.argmin(((seen.amounts[rows] - amounts) ** 2).sum(1))]
+        there = seen.amounts[row]
+        changes.append(seen.change[row] + (amounts - there) @ known.judges)
+        more = known.drift @ (amounts[:-1] ** 2 - there[:-1] ** 2)
+        squares.append((seen.drift[row] * (1 + amounts[-1]) / (1 + there[-1])) ** 2 + more)
+    return mean(np.array(changes)), float(np.sqrt(max(np.median(squares), 1e-6)))

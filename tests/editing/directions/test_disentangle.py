@@ -1,16 +1,18 @@
 """Disentangling where the truth is known: the others go back, the target stays, both sides of 0 are done apart."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from editing.directions import disentangle, files
+from editing.directions import disentangle, files, probing
 from editing.directions.calibrate import Case, Moved
-from editing.directions.catalogue import Direction, disentangled, leak
-from editing.directions.disentangle import Found
-from editing.directions.probing import Effects
+from editing.directions.catalogue import MERGED, Direction, disentangled, leak
+from editing.directions.disentangle import End, Found, Search
+from editing.directions.own import slopes
+from editing.directions.probing import Effects, Seen
 from editing.judges import population
 from editing.steps import checked_sha256, chosen
 from editing.types import latent_step
@@ -19,14 +21,24 @@ from stylegan2.errors import CheckpointError, UsageError
 SIDES = torch.stack([torch.full((16, 512), -1.0), torch.ones(16, 512)])
 
 
-def found(change, target=0, drift=0.1):
+def found(change, target=0, kept=1.0, drift=0.1):
     change = np.array(change)
-    return Found(torch.zeros(16, 512), change, leak(change, target), abs(change[target]), drift)
+    return Found(np.zeros(1), change, leak(change, target), kept, drift)
 
 
-def corrected(form, effects, kept, drift=9.0, far=100.0, doubt=1e-4, away=0.0):
-    known = Effects(np.array(effects), np.full(len(effects), away))
-    return disentangle.correction(form, 0, known, kept, drift, far, doubt)
+def end(way=1, most=9.0):
+    return End("any", 1, 0, way, most, torch.zeros(MERGED, 512), torch.zeros(MERGED, 512))
+
+
+def corrected(form, effects, kept=1.0, most=9.0, far=100.0, doubt=1e-4, away=0.0):
+    """Amounts of the moves, and of the edit itself as the last, of a form that keeps so much more than it must."""
+    form = replace(form, amounts=np.zeros(len(effects) + 1), kept=kept * disentangle.KEPT)
+    known = Effects(np.vstack([effects, form.change]), np.full(len(effects), away))
+    return disentangle.correction(end(int(np.sign(form.change[0])), most), form, known, far, doubt)
+
+
+def after(form, effects, amounts):
+    return form.change + amounts @ np.vstack([effects, form.change])
 
 
 def test_a_correction_takes_the_others_back_and_leaves_the_target():
@@ -35,44 +47,47 @@ def test_a_correction_takes_the_others_back_and_leaves_the_target():
     effects[:, 2] += 0.4 * effects[:, 0]  # entangled with the target
     for sign in (1, -1):
         form = found([2.0 * sign, 0.5, 1.0, -0.7, 0.0, 0.3])
-        after = form.change + corrected(form, effects, 2.0) @ effects
-        assert sign * after[0] > 1.95
-        assert leak(after, 0) < 0.1 * form.leak
+        moved = after(form, effects, corrected(form, effects))
+        assert sign * moved[0] > 1.95
+        assert leak(moved, 0) < 0.1 * form.leak
 
 
 def test_the_mean_of_absolutes_is_what_falls():
     """Two leaks that cannot both be taken back: least squares would meet between them."""
-    form = found([1.0, 2.0, 0.2])
-    taken = corrected(form, [[0.0, -1.0, -2.0], [0.0, -1.0, 0.0]], 1.0)
-    assert form.change + taken @ np.array([[0.0, -1.0, -2.0], [0.0, -1.0, 0.0]]) == pytest.approx([1, 0, 0], abs=0.05)
-    (taken,) = corrected(form, [[0.0, -1.0, -0.9]], 1.0)
-    assert taken == pytest.approx(2.0, abs=0.05)
+    form, effects = found([1.0, 2.0, 0.2]), [[0.0, -1.0, -2.0], [0.0, -1.0, 0.0]]
+    moved = after(form, effects, corrected(form, effects))
+    assert moved / moved[0] == pytest.approx([1, 0, 0], abs=0.05)
+    taken = corrected(form, [[0.0, -1.0, -0.9]])
+    assert taken[0] / (1 + taken[1]) == pytest.approx(2.0, abs=0.05)
 
 
 def test_a_correction_is_no_longer_than_it_may_be_and_shorter_where_it_is_doubtful():
     form, effects = found([2.0, 3.0, -3.0]), np.vstack([np.eye(3), np.eye(3)])
-    assert np.linalg.norm(corrected(form, effects, 2.0, far=0.5)) == pytest.approx(0.5, abs=0.02)
-    sure, doubtful = (corrected(form, effects, 2.0, doubt=doubt) for doubt in (0.01, 1.5))
+    assert np.linalg.norm(corrected(form, effects, far=0.5)) == pytest.approx(0.5, abs=0.02)
+    sure, doubtful = (corrected(form, effects, doubt=doubt) for doubt in (0.01, 1.5))
     assert np.linalg.norm(doubtful) < 0.7 * np.linalg.norm(sure)
-    (taken,) = corrected(found([1.0, 0.02]), [[0.0, -1.0]], 1.0, doubt=2.0)
-    assert abs(taken) < 0.005  # nothing is worth a step that is known so badly
+    taken = corrected(found([1.0, 0.02]), [[0.0, -1.0]], doubt=2.0)
+    assert np.abs(taken).max() < 0.005  # nothing is worth a step that is known so badly
 
 
 def test_a_correction_drifts_no_further_than_it_may():
     form, effects = found([2.0, 1.0, 0.0], drift=0.3), np.eye(3)
-    step = corrected(form, effects, 2.0, drift=0.4, away=0.2)
-    assert np.sqrt(form.drift**2 + 0.2 * step @ step) < 0.41
-    assert np.linalg.norm(corrected(form, effects, 2.0, away=0.2)) > 1.3 * np.linalg.norm(step)
+    *step, more = corrected(form, effects, most=0.4, away=0.2)
+    assert np.sqrt((form.drift * (1 + more)) ** 2 + 0.2 * np.square(step).sum()) < 0.41
+    assert np.linalg.norm(corrected(form, effects, away=0.2)[:-1]) > 1.15 * np.linalg.norm(step)
 
 
-def test_an_update_explains_what_was_seen_and_leaves_other_ways_as_they_were():
-    random = np.random.default_rng(0)
-    effects, step, moved = random.standard_normal((5, 3)), random.standard_normal(5), random.standard_normal(3)
-    after = disentangle.updated(Effects(effects, np.zeros(5)), step, moved).judges
-    assert step @ after == pytest.approx(moved)
-    other = random.standard_normal(5)
-    other -= step * (other @ step) / (step @ step)
-    assert other @ after == pytest.approx(other @ effects)
+def test_a_form_that_loses_its_target_is_made_stronger_and_one_that_drifts_too_far_weaker():
+    form = found([1.0, 0.0], drift=0.4)
+    assert corrected(form, np.zeros((3, 2)), 1 / 1.2)[-1] == pytest.approx(0.2, abs=0.02)
+    assert corrected(form, np.zeros((3, 2)), 2.0, most=0.3)[-1] == pytest.approx(-0.25, abs=0.02)
+
+
+def test_of_two_forms_the_one_is_worth_more_that_keeps_the_edit_and_the_person():
+    good, stranger, weak = found([1.0, 0.2]), found([1.0, 0.01], drift=0.5), found([1.0, 0.01], drift=0.38, kept=0.7)
+    assert end(most=0.4).worth(good) == pytest.approx(0.2)
+    assert end(most=0.4).worth(good) < min(end(most=0.4).worth(weak), end(most=0.4).worth(stranger))
+    assert end(most=0.5).worth(weak) < end(most=0.5).worth(good)  # there is room to make it stronger
 
 
 def test_leak_is_movement_of_the_others_for_one_of_the_target():
@@ -80,64 +95,110 @@ def test_leak_is_movement_of_the_others_for_one_of_the_target():
     assert leak(np.array([-2.0, np.nan, 1.0]), 0) == 0.5
 
 
-@pytest.fixture
-def linear(monkeypatch):
-    """Judges that are linear in what is added to the code, and one, `exposure`, that rises on both sides of 0; moves,
-    and what they do as it is known: not exactly."""
-    names, _, _ = population.arrays()
-    random = np.random.default_rng(1)
-    response = torch.from_numpy(random.standard_normal((len(names), 16, 512)) / 512**0.5).float()
-    moves = torch.from_numpy(random.standard_normal((4 * len(names), 16, 512)) / 40).float()
+NAMES = list(population.load())
+SMILE = Direction("smile", torch.zeros(512), (0, 16), judge="smile", safe_range=(-2.0, 2.0), ends=(-1.0, 1.0))
 
+
+class Truth:
+    """Judges that are linear in what is added, one of them, `exposure`, that also rises on both sides of 0, and faces
+    that differ.  Stands for `probing.look`; counts what it draws."""
+
+    def __init__(self):
+        random = np.random.default_rng(1)
+        along = probing.STEP * probing.unit_slopes() @ np.stack([slopes()[name] for name in NAMES]).T
+        shares = random.uniform(0, 1, (len(NAMES), len(probing.BANDS)))
+        self.moves = np.einsum("ij,jb->ibj", along, shares).reshape(-1, len(NAMES))
+        self.begun = [0.15 * random.standard_normal(len(NAMES)) for _ in (0, 1)]
+        for sign, leaks in zip((-1, 1), self.begun, strict=True):
+            leaks[NAMES.index("smile")], leaks[NAMES.index("exposure")] = sign, 0.5
+        self.faces, self.random, self.drawn = random.normal(0, 0.4, (99, len(NAMES))), random, 0
+
+    def __call__(self, generator, faces, which, begun, moves, amounts):
+        side, which = int(begun[0, 0] > 0), np.array(which)
+        own = amounts[which]
+        change = own[:, :-1] @ self.moves + (1 + own[:, -1:]) * (self.begun[side] + self.faces[which])
+        self.drawn += len(which)
+        drift = np.sqrt(0.04 * (1 + own[:, -1]) ** 2 + 0.01 * (own[:, :-1] ** 2).sum(1))
+        return Seen(which, own, change + 0.05 * self.random.standard_normal(change.shape), drift)
+
+
+@pytest.fixture
+def ends(monkeypatch):
+    monkeypatch.setattr(disentangle, "begun", lambda direction, side: torch.full((16, 512), 2.0 * side - 1))
+    monkeypatch.setattr(disentangle, "plain", lambda direction: torch.ones(16, 512) / 2)
+    monkeypatch.setattr(disentangle, "ROUNDS", 8)
+    return disentangle.ends_of(SMILE)
+
+
+def looks(folder, truth, monkeypatch, part=(0, 1)):
+    monkeypatch.setattr(disentangle, "look", truth)
+    return disentangle.Looks(None, [None] * 60, torch.zeros(220, 1, 1), folder, part)
+
+
+def test_both_sides_lose_what_they_leak(ends, monkeypatch, tmp_path):
+    truth = Truth()
+    forms = disentangle.searched(looks(tmp_path, truth, monkeypatch), ends)
+    for end, form in zip(ends, forms, strict=True):
+        before = truth.begun[end.side] + truth.faces[:60].mean(0)
+        moved = form.amounts[:-1] @ truth.moves + (1 + form.amounts[-1]) * before
+        assert leak(moved, end.target) < 0.5 * leak(before, end.target)
+        assert moved[end.target] / before[end.target] > 0.97 * disentangle.KEPT and form.drift < end.most
+    drawn = truth.drawn
+    again = disentangle.searched(looks(tmp_path, truth, monkeypatch), ends)  # what was seen is not drawn again
+    assert truth.drawn == drawn and all(map(np.array_equal, *([f.amounts for f in both] for both in (forms, again))))
+
+
+def test_parts_share_the_faces_and_wait_for_each_other(ends, monkeypatch, tmp_path):
+    truth = Truth()
+    monkeypatch.setattr(disentangle, "ROUNDS", 2)
+    parts = [looks(tmp_path, truth, monkeypatch, (number, 2)) for number in (0, 1)]
+    with ThreadPoolExecutor(2) as pool:
+        forms = list(pool.map(lambda part: disentangle.searched(part, ends), parts))
+    assert truth.drawn == 2 * (2 * 30 + disentangle.JUDGED)
+    assert not any(np.any(form.amounts) for form in forms[0])  # two rounds only look
+    assert [seen.face.tolist() for seen in (parts[0].done("smile.0.00"), parts[1].done("smile.0.00"))] == [
+        [*range(0, 30, 2), *range(1, 30, 2)]
+    ] * 2
+
+
+def test_what_is_kept_is_measured_against_the_plain_edit(ends, monkeypatch, tmp_path):
+    truth = Truth()
+    truth.begun[1] = 2 * truth.begun[1]
+    end = disentangle.judged(looks(tmp_path, truth, monkeypatch), ends[1])
+    assert truth.drawn == disentangle.JUDGED
+    assert end.own == pytest.approx(2.0 + truth.faces[: disentangle.JUDGED, end.target].mean(), abs=0.05)
+    rows = np.arange(60)
+    seen = Seen(
+        rows, np.zeros((60, 221)), np.where(rows < disentangle.JUDGED, 1.5, 9)[:, None] * np.ones(55), rows / 99
+    )
+    known = Effects(np.zeros((221, 55)), np.zeros(220))
+    assert end.found(seen, known, np.zeros(221)).kept == pytest.approx(1.5 / end.own)
+
+
+def test_a_search_ends_where_no_step_promises_anything(ends):
+    (end, _), rows = ends, np.arange(8) // 2
+    clean = np.zeros((8, len(NAMES)))
+    clean[:, end.target] = -1.0
+    seen = Seen(rows, np.zeros((8, 221)), clean, np.full(8, 0.1))
+    search = Search(replace(end, own=-1.0), [np.zeros(221)])
+    search.go_on(seen, Effects(np.zeros((221, len(NAMES))), np.zeros(220)))
+    assert search.over and len(search.tried) == 1
+
+
+def test_a_form_is_measured_as_calibrate_measures(monkeypatch, tmp_path):
     def move(generator, faces, direction, strength):
-        change = strength * torch.einsum("jrc,rc->j", response, disentangle.plain(direction)).numpy()
-        change[names.index("exposure")] += abs(strength) * 0.5
-        return Moved(np.tile(change, (len(faces), 1)), np.full(len(faces), 0.1 * abs(strength)))
+        change = np.zeros((len(faces), len(NAMES)))
+        change[:, NAMES.index("smile")] = 0.9 * np.sign(strength)
+        change[:, NAMES.index("age")] = 0.5 * float(direction.vector[0, 0])
+        return Moved(change, np.full(len(faces), 0.2 if strength > 0 else 0.3))
 
     monkeypatch.setattr(disentangle, "move", move)
-    monkeypatch.setattr(disentangle, "FAR", 100.0)  # these judges move by dozens of standard deviations
-    effects = torch.einsum("jrc,krc->kj", response, moves).numpy()
-    effects += 0.3 * effects.std() * random.standard_normal(effects.shape)
-    return moves, Effects(effects, np.full(len(moves), 1e-4))
-
-
-def test_both_sides_lose_what_they_leak(linear):
-    moves, known = linear
-    faces = [Case(None, None)] * 3
-    vector = torch.randn(512, generator=torch.Generator().manual_seed(0))
-    smile = Direction("smile", vector, (0, 16), judge="smile", safe_range=(-2.0, 2.0))
-    if disentangle.measured(None, faces, smile, disentangle.plain(smile), 2.0).kept < 0:
-        smile = replace(smile, vector=-smile.vector)
-    forms = []
-    for side, end in enumerate((-2.0, 2.0)):
-        own = disentangle.measured(None, faces, smile, disentangle.plain(smile), end)
-        form = disentangle.clean_side(None, faces, smile, side, moves, known)
-        assert form.leak < 0.5 * own.leak and form.kept > 0.83 * own.kept
-        forms.append(form)
-    again = replace(smile, clean=torch.stack([form.vector for form in forms]))
-    for side in (0, 1):  # and it goes on from the form that a direction has
-        assert disentangle.clean_side(None, faces, again, side, moves, known).leak <= forms[side].leak + 1e-6
-
-
-def test_a_form_that_drifts_too_far_is_not_kept(linear, monkeypatch):
-    moves, known = linear
-    smile = Direction("smile", torch.ones(512), (0, 16), judge="smile", safe_range=(0.0, 2.0))
-    move = disentangle.move
-
-    def strangers(generator, faces, direction, strength):  # whoever is corrected becomes another person
-        own = bool((direction.vector == 1).all())
-        return replace(move(generator, faces, direction, strength), drift=np.full(len(faces), 0.2 if own else 0.9))
-
-    monkeypatch.setattr(disentangle, "move", strangers)
-    form = disentangle.clean_side(None, [Case(None, None)], smile, 1, moves, known)
-    assert torch.equal(form.vector, torch.ones(16, 512))
-
-
-def test_a_form_that_loses_its_target_is_made_stronger():
-    form = found([1.0, 0.2]).scaled(1.5)
-    assert (form.kept, form.leak, form.drift) == pytest.approx((1.5, 0.2, 0.15)) and form.change[1] == pytest.approx(
-        0.3
-    )
+    sides = {side: SIDES[side] for side in (0, 1)}
+    disentangle.measure(None, [Case(None, None)] * 3, SMILE, sides, tmp_path)
+    facts = np.load(tmp_path / "smile.clean.npz")
+    assert np.array_equal(facts["vector"], SIDES.numpy())
+    figures = [float(facts[name]) for name in ("leak", "kept", "drift")]
+    assert figures == pytest.approx([0.5 / 0.9 / (len(NAMES) - 1), 0.9, 0.3])
 
 
 def test_a_direction_without_a_disentangled_form_says_so():

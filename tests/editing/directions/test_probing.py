@@ -1,10 +1,7 @@
 """What moves do, where the truth is known."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
-import torch
 
 from editing.directions import probing
 from editing.directions.own import slopes
@@ -24,12 +21,12 @@ def test_moves_lie_on_their_rows_and_are_as_long_as_they_should_be():
     assert np.linalg.norm(probing.unit_slopes(), axis=1) == pytest.approx(np.ones(len(NAMES)))
 
 
-def test_a_handful_is_the_same_every_time_and_few_moves():
-    face, end, amounts = probing.handful(7, 10, 3, 220)
-    again = probing.handful(7, 10, 3, 220)
-    assert (face, end) == again[:2] and np.array_equal(amounts, again[2])
-    assert 0 <= face < 10 and -1 <= end < 3 and (amounts != 0).sum() == probing.HANDFUL
-    assert {probing.handful(index, 10, 3, 220)[1] for index in range(60)} == {-1, 0, 1, 2}
+def test_a_disturbance_is_the_opposite_of_the_one_before_and_another_at_every_end():
+    first, second, third = (probing.disturbances(0, turn, 5, 220) for turn in range(3))
+    assert first.shape == (5, 221) and not first[:, -1].any()
+    assert np.array_equal(first, -second) and not np.allclose(first, third)
+    assert first[:, :-1].std() == pytest.approx(probing.SPREAD, rel=0.1)
+    assert not np.allclose(first, probing.disturbances(1, 0, 5, 220))
 
 
 def truth(random):
@@ -40,44 +37,34 @@ def truth(random):
     return judges + 0.02 * random.standard_normal(judges.shape)
 
 
-def test_few_probes_say_what_all_moves_do():
+def rows(random, judges, end, turns=2, faces=40):
+    """Faces that differ more than what the disturbances do to them."""
+    amounts = np.vstack([probing.disturbances(end, turn, faces, len(judges)) for turn in range(turns)])
+    own = random.standard_normal((faces, len(NAMES)))
+    change = amounts[:, :-1] @ judges + np.tile(own, (turns, 1)) + 0.1 * random.standard_normal((len(amounts), 55))
+    return probing.Seen(np.tile(np.arange(faces), turns), amounts, change, np.full(len(amounts), 0.3))
+
+
+def test_disturbances_say_what_all_moves_do_though_faces_differ():
     random = np.random.default_rng(0)
     judges = truth(random)
-    probes = [probing.handful(index, 10, 2, len(judges)) for index in range(600)]
-    ends, amounts = np.array([end for _, end, _ in probes]), np.array([own for *_, own in probes])
-    changes = amounts @ judges + 0.3 * random.standard_normal((600, len(NAMES)))  # faces differ
-    by_band = (amounts.reshape(600, -1, BANDS) ** 2).sum(1)
-    squares = np.array([0.01, 0.04, 0.09])[ends + 1] + by_band @ np.array([0.02, 0.01, 0.005, 0.0])
-    found = probing.fitted(amounts, changes, squares, ends)
-    assert ((found.judges - judges) ** 2).mean() < 0.15 * (judges**2).mean()
-    drift = found.drift.reshape(-1, BANDS)
-    assert drift[0] == pytest.approx([0.02, 0.01, 0.005, probing.LEAST_DRIFT], abs=1e-3)
-    assert drift.std(0).max() == pytest.approx(0)
+    seen = [rows(random, judges, end) for end in range(8)]
+    seen[0].change[3], seen[0].drift[3] = np.nan, np.nan  # no face is found any more
+    seen[1].change[:, 4] = np.nan  # a judge that sees nothing
+    found = probing.effects(seen)
+    assert len(found) == 8
+    assert ((found[2].judges[:-1] - judges) ** 2).mean() < 0.2 * (judges**2).mean()
+    assert found[2].judges[-1] == pytest.approx(seen[2].change[:40].mean(0), abs=0.35)  # the edit itself
+    assert np.array_equal(found[0].drift.reshape(-1, BANDS), np.tile(probing.DRIFT, (len(NAMES), 1)))
 
 
-def test_probes_are_judged_once_and_read_back(tmp_path, monkeypatch):
-    monkeypatch.setattr(probing, "PROBES", 60)
-    random = np.random.default_rng(0)
-    moves, judges = torch.from_numpy(random.standard_normal((220, 16, 512))).float(), truth(random)
-    base, judged = random.standard_normal((2, 10, len(NAMES))), []
-
-    def changed(generator, face, added):
-        index = len(judged)
-        number, end, amounts = probing.handful(index, 10, 2, 220)
-        judged.append(index)
-        if index == 5:
-            return probing.Changed(np.full(len(NAMES), np.nan), np.nan)  # no face is found
-        own = base[end][number] if end >= 0 else 0
-        ends = torch.stack([torch.ones(16, 512), 2 * torch.ones(16, 512)])
-        expected = torch.einsum("k,krc->rc", torch.from_numpy(amounts).float(), moves) + (ends[end] if end >= 0 else 0)
-        assert torch.allclose(added, expected, atol=1e-4)
-        return probing.Changed(own + amounts @ judges, 0.3)
-
-    monkeypatch.setattr(probing, "changed", changed)
-    faces, ends = [SimpleNamespace()] * 10, [torch.ones(16, 512), 2 * torch.ones(16, 512)]
-    probing.probe(None, faces, ends, moves, tmp_path, (0, 1))
-    assert len(judged) == 60 and len(list(tmp_path.glob("probes-*.npz"))) == 3
-    probing.probe(None, faces, ends, moves, tmp_path, (0, 1))
-    assert len(judged) == 60
-    found = probing.effects(tmp_path, list(base))
-    assert np.corrcoef(found.judges.ravel(), judges.ravel())[0, 1] > 0.8
+def test_what_a_form_does_is_foretold_from_the_nearest_row_of_every_face():
+    judges = np.array([[1.0, 0.0], [0.0, 2.0]])  # of one move and of the edit itself
+    known = probing.Effects(judges, np.array([0.5]))
+    seen = probing.Seen(np.array([0, 0, 1, 1]), np.array([[0.0, 0], [1, 0], [1, 0], [9, 0]]),
+                        np.array([[0.0, 0], [7, 7], [3, np.nan], [np.nan, np.nan]]),
+                        np.array([0.1, 0.2, 0.3, np.nan]))  # fmt: skip
+    change, drift = probing.foretold(seen, known, np.array([0.9, 0.5]))
+    assert change == pytest.approx([(6.9 + 2.9) / 2, 8.0])  # where a judge sees nothing, the others say it
+    squares = [0.2**2 * 2.25 + 0.5 * (0.81 - 1), 0.3**2 * 2.25 + 0.5 * (0.81 - 1)]
+    assert drift == pytest.approx(np.sqrt(np.median(squares)))
