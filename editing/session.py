@@ -352,18 +352,16 @@ class Editor:
 
 
 def load_catalogue(files: Sequence[Path] | None = None) -> Catalogue:
-    """The catalogue of named edits that ships with the package, and the directions of these files.
+    """The catalogue of named edits that ships with the package, and the directions of these files; it knows random
+    moves by their names, too (`directions.explore`).
 
     UsageError, CheckpointError for what is not a file of directions, or has a name that is taken.
     """
-    from editing.directions import catalogue
-
-    shipped = catalogue.load()
-    if not files:
-        return shipped
+    from editing.directions import catalogue, explore
     from editing.directions.files import joined
 
-    return joined(shipped, files)
+    found = catalogue.load()
+    return explore.WithMoves(list((joined(found, files) if files else found).values()))
 
 
 def load_generator(device: torch.device | str = "cpu") -> Generator:

@@ -1,5 +1,5 @@
-"""Photos that are worked on, with all that was made of them, and the three ways to one: a file with a face on it, a
-seed, and a drawing or a damaged picture of which a head makes a face."""
+"""Photos that are worked on, with all that was made of them, and the four ways to one: a file with a face on it, a
+seed, a mix of two people, and a drawing or a damaged picture of which a head makes a face."""
 
 from __future__ import annotations
 
@@ -71,10 +71,22 @@ def generated(generator: Generator, seed: int) -> Opened:
     ws = seeds.broadcast(generator, seeds.latents(generator, [seed], 0.7))
     inversion = Inversion(ws, generator.family, generator_sha256(generator), method="generated", seed=seed,
                           threads=torch.get_num_threads())  # fmt: skip
-    photo = photos.from_rgb(session.to_rgb(session.synthesise(generator, inversion)), Path(f"face-{seed}.png"))
+    return pictured(generator, inversion, f"face-{seed}", "generated")
+
+
+def mixed(generator: Generator, inversion: Inversion, name: str, recipe: Recipe) -> Opened:
+    """A mix of two people (`mixing`), as a photo whose inversion is known, with a recipe as its present."""
+    opened = pictured(generator, inversion, f"{name}-mixed", "mixed")
+    opened.history = opened.history.do(recipe)
+    return opened
+
+
+def pictured(generator: Generator, inversion: Inversion, stem: str, method: str) -> Opened:
+    """What an inversion draws, as a photo of its own."""
+    photo = photos.from_rgb(session.to_rgb(session.synthesise(generator, inversion)), Path(f"{stem}.png"))
     photo = replace(photo, xmp=provenance.xmp(Recipe().about(inversion)))  # unedited, it is no photo either
-    return made(photo, [whole(photo)], [replace(inversion, quad=align.border(photo.rgb), photo_sha256=photo.sha256)],
-                "generated", aligned=True)  # fmt: skip
+    own = replace(inversion, quad=align.border(photo.rgb), landmarks=None, photo_sha256=photo.sha256)
+    return made(photo, [whole(photo)], [own], method, aligned=True)
 
 
 def drawn(editor: session.Editor, photo: photos.Photo, name: str, head: str, seed: int, progress) -> Opened:

@@ -140,11 +140,11 @@ def explore(
     space: Annotated[str, typer.Option(help="sefa or pca.")] = "sefa",
     rows: Annotated[str, typer.Option(help="first:last row of ws, both included.")] = "4:8",
     count: Annotated[int, typer.Option(min=1, max=64, help="How many moves.")] = 8,
-    size: Annotated[float, typer.Option(min=0.01, max=20, help="How far each goes, in sigmas.")] = 3.0,
+    size: Annotated[float, typer.Option(min=0.01, max=20, help="How far each goes on the sheet, in sigmas.")] = 3.0,
     seed: Annotated[int, typer.Option(min=0, max=2**53, help="Another seed, other moves.")] = 0,
     cell: Annotated[int, typer.Option(min=16, max=1024, help="Pixels of a cell.")] = 256,
 ) -> None:
-    """Random small moves of one face on a sheet; one that is liked is used with --directions and --set."""
+    """Random small moves of one face on a sheet; one that is liked is used with --set, by its name."""
     from editing.directions import Catalogue
     from editing.directions import explore as method
     from editing.session import Editor, load_generator
@@ -154,13 +154,13 @@ def explore(
         raise UsageError("Give a photo with --img, or an inversion with --inversion.")
     kept = Inversion.load(inversion) if inversion else None
     generator = load_generator()
-    found = method.moves(generator, space, span(rows, generator.num_ws), seed, count, size)
+    found = method.moves(generator, space, span(rows, generator.num_ws), seed, count)
     editor = Editor(generator, catalogue=Catalogue(found))
     if kept:
         editor.set_inversion(kept)
     else:
         editor.set_photo(img, method="hyper")
-    print("\n".join(map(str, method.write(editor, found, out, cell))))
+    print("\n".join(map(str, method.write(editor, found, out, size, cell))))
 
 
 @app.command("fit")

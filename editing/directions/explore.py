@@ -1,21 +1,25 @@
 """Random small moves of one face, to look at and choose from: what would this person look like, a little otherwise?
 
     python -m editing.directions explore --inversion holiday.inversion --seed 3 --rows 4:8 --out moves/
+    python -m editing.edit --img holiday.jpg --set sefa-4-8-3.5=3      # the sixth of them
 
 A move is a random mix of the strongest components of a space: SeFa's, to which the generator is most sensitive, or
 those of W (`pca`, GANSpace's).  Each component is measured in its own standard deviations and a mix has the length 1,
-so that a strength counts sigmas.  Move i of a seed is always the same, however many are drawn.
+so that a strength counts sigmas.  Move i of a seed is always the same, however many are drawn: its name says all of it,
+and every catalogue of `session.load_catalogue` knows it (`WithMoves`).
 """
 
 from __future__ import annotations
 
+import re
+from functools import lru_cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from editing.directions import files, sefa
-from editing.directions.catalogue import Direction
+from editing.directions.catalogue import MERGED, Catalogue, Direction
 from stylegan2 import w_statistics
 from stylegan2.errors import UsageError
 from stylegan2.generator import Generator, seeded_z
@@ -23,12 +27,13 @@ from stylegan2.generator import Generator, seeded_z
 SPACES = ("sefa", "pca")
 COMPONENTS = 20  # that a move is mixed from
 MOST = 64  # moves of one sheet
+NAME = re.compile(r"(sefa|pca)-(\d{1,2})-(\d{1,2})-(\d{1,16})\.(\d{1,2})")  # space, first and last row, seed, number
 
 
-def components(generator: Generator, space: str, rows: tuple[int, int]) -> Tensor:
+def components(generator: Generator | None, space: str, rows: tuple[int, int]) -> Tensor:
     """(COMPONENTS, 512): the strongest of a space, each as long as one standard deviation of W along it.
 
-    UsageError for an unknown space.
+    generator: None will do for pca.  UsageError for an unknown space.
     """
     if space == "sefa":
         return torch.stack([direction.vector for direction in sefa.directions(generator, rows, COMPONENTS)])
@@ -38,21 +43,56 @@ def components(generator: Generator, space: str, rows: tuple[int, int]) -> Tenso
     raise UsageError(f"There is no space '{space}': take one of {', '.join(SPACES)}.")
 
 
-def moves(generator: Generator, space: str, rows: tuple[int, int], seed: int, count: int, size: float = 1.0
+def moves(generator: Generator | None, space: str, rows: tuple[int, int], seed: int, count: int
           ) -> list[Direction]:  # fmt: skip
-    """`count` random directions of `size` sigmas on rows [start, end) of ws, named by space, rows, seed and number."""
+    """`count` random directions of one sigma on rows [start, end) of ws, named by space, rows, seed and number."""
     basis = components(generator, space, rows)
     mixes = seeded_z([seed * MOST + index for index in range(count)], len(basis))
-    mixes = size * mixes / mixes.norm(dim=1, keepdim=True)
-    source = f"a random move of {size:g} sigmas along {len(basis)} components of {space}, seed {seed}"
+    mixes = mixes / mixes.norm(dim=1, keepdim=True)
+    source = f"a random move of one sigma along {len(basis)} components of {space}, seed {seed}"
     return [
-        Direction(f"{space}-{rows[0]}-{rows[1] - 1}-{seed}.{index}", mix @ basis, rows, "random", source)
+        Direction(name_of(space, rows, seed, index), mix @ basis, rows, "random", source)
         for index, mix in enumerate(mixes)
     ]
 
 
-def write(editor, found: list[Direction], folder: Path, cell: int = 256) -> list[Path]:
-    """A sheet, the face first and then every move of it, and the moves as a file of directions; returns their paths.
+def name_of(space: str, rows: tuple[int, int], seed: int, index: int) -> str:
+    """What move `index` of a seed is called."""
+    return f"{space}-{rows[0]}-{rows[1] - 1}-{seed}.{index}"
+
+
+@lru_cache(256)
+def named(name: str) -> Direction:
+    """The move of one sigma of that name, along components of the default generator.
+
+    KeyError where no move has such a name, WeightsMissing without the generator.
+    """
+    match = NAME.fullmatch(name)
+    if match is None:
+        raise KeyError(name)
+    space, (first, last, seed, number) = match[1], (int(group) for group in match.groups()[1:])
+    if not first <= last < MERGED or number >= MOST:
+        raise KeyError(name)
+    return moves(_default() if space == "sefa" else None, space, (first, last + 1), seed, number + 1)[number]
+
+
+@lru_cache(1)
+def _default() -> Generator:
+    from editing.session import load_generator
+
+    return load_generator()
+
+
+class WithMoves(Catalogue):
+    """A catalogue that also knows every random move, by its name; they are not among those that it lists."""
+
+    def __getitem__(self, name: str) -> Direction:
+        return self._directions[name] if name in self._directions else named(name)
+
+
+def write(editor, found: list[Direction], folder: Path, sigmas: float = 1.0, cell: int = 256) -> list[Path]:
+    """A sheet, the face first and then every move of it by so many sigmas, and the moves as a file of directions;
+    returns their paths.
 
     `editor` must know the moves by name: its catalogue is `Catalogue(found)`.
     """
@@ -67,7 +107,7 @@ def write(editor, found: list[Direction], folder: Path, cell: int = 256) -> list
 
     cells = []
     for direction in [None, *found]:
-        picture = sheets.resized(to_rgb(editor.render({direction.name: 1.0} if direction else {})), cell)
+        picture = sheets.resized(to_rgb(editor.render({direction.name: sigmas} if direction else {})), cell)
         cells.append(sheets.labelled(Image.fromarray(picture), direction.name if direction else "as it is"))
     across = int(np.ceil(np.sqrt(len(cells))))
     cells += [np.full_like(cells[0], 255)] * (-len(cells) % across)

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from editing import provenance
 from editing.faces import photo as photos
 from editing.heads.maps import SIDE
 from stylegan2.errors import UsageError
 from ui import page as pages
 from ui import words
 from ui.presets import PRESETS
-from ui.views import paint
+from ui.views import edit, paint
 
 APP = Path(__file__).parents[2] / "ui" / "app.py"
 EN = lambda key, **values: words.say("en", key, **values)  # noqa: E731
@@ -114,6 +115,42 @@ def test_parts_are_painted_and_moved_beside_other_edits(page):
     app.button(key="undo").click()
     app = sound(app.run())
     assert [step.op for step in studio.steps()] == ["latent"]
+
+
+def test_a_random_move_becomes_an_edit_and_a_mix_a_face_of_its_own(page, face_file, monkeypatch):
+    app = page()
+    app.button(key="generate").click()
+    app = view(sound(app.run()), "mix")
+    studio = app.session_state["studio"]
+    app.button(key="explore").click()
+    finish(sound(app.run()))
+    app.button(key="move-2").click()
+    app = sound(app.run())
+    assert app.session_state["view"] == "edit" and not errors(app)
+    (step,) = studio.steps()
+    assert step.parameters["name"] == "sefa-0-7-0.2" and step.strength == 1.0
+    with monkeypatch.context() as patch:
+        patch.setattr(pages, "name_of", lambda kind, name: name)  # else the session of this test's thread says it
+        assert edit.groups(app.session_state)[-2]["edits"][0]["name"] == "sefa-0-7-0.2"
+        studio.undo()
+        assert edit.groups(app.session_state)[-2]["id"] == "random"  # its slider stays: it can be redone
+    studio.redo()
+
+    first = studio.current
+    app = view(app, "mix")
+    (box,) = [box for box in app.file_uploader if box.label == EN("mix.with")]
+    box.set_value(("other.png", face_file(), "image/png"))
+    app = sound(app.run())
+    app.button(key="mix").click()
+    finish(sound(app.run()))
+    app.button(key="mix-go").click()
+    app = sound(app.run())
+    assert app.session_state["view"] == "edit" and not errors(app)
+    assert studio.current is not first and studio.current.photo.path.name == "other-mixed.png"
+    assert [step.parameters["name"] for step in studio.steps()] == ["sefa-0-7-0.2"]  # what was done to the first face
+    assert studio.inversion.method == "style mix" and provenance.recipe_text(studio.current.photo)
+    studio.set({"smile": 1.0})
+    assert not np.array_equal(studio.preview(), studio.preview(studio.current.history.past[-1]))
 
 
 def test_a_map_that_the_page_did_not_make_is_refused():

@@ -236,9 +236,12 @@ def sliders(state) -> None:
 
 
 def groups(state) -> list[dict]:
-    """The catalogue as the panel shows it, and the heads."""
+    """The catalogue as the panel shows it, random moves that were made edits of this photo, and the heads."""
     found: dict[str, list[dict]] = {}
-    for name, direction in state.studio.engine.catalogue.items():
+    catalogue, done = state.studio.engine.catalogue, state.studio.current.history.line
+    steps = [(step.op, str(step.parameters.get("name"))) for recipe in done for step in recipe.steps]
+    for name in dict.fromkeys([*catalogue, *(name for op, name in steps if op == "latent")]):
+        direction = catalogue[name]
         safe = direction.safe_range or (-BLIND, BLIND)
         low, high = (math.floor(BEYOND * safe[0] * 10) / 10, math.ceil(BEYOND * safe[1] * 10) / 10)
         hint = direction.description if state.lang == "en" else page.name_of("edit", name)
@@ -246,7 +249,7 @@ def groups(state) -> list[dict]:
             {"name": name, "label": page.name_of("edit", name), "hint": hint, "safe": list(safe), "step": 0.1,
              "low": min(low, 0.0), "high": max(high, 0.0)}
         )  # fmt: skip
-    used = [str(step.parameters.get("name")) for step in state.studio.steps() if step.op == "head"]  # seeds of links
+    used = [name for op, name in steps if op == "head"]  # seeds of links
     found["heads"] = [
         {"name": name, "label": page.name_of("edit", name), "hint": name, "step": 0.05, "low": 0.0, "high": 1.5,
          "safe": [0.0, RESTYLED if name.startswith("bicyclegan") else 1.0]}

@@ -1,4 +1,4 @@
-"""Mix two people, take another photo's colours, and look at random moves."""
+"""Mix two people, take another photo's colours, and look at random moves: both can be gone on with."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import streamlit as st
 
-from editing import mixing, session
+from editing import mixing, provenance, session
 from editing.directions import explore
 from editing.directions.catalogue import Catalogue
 from editing.faces import align, detect
 from editing.faces import photo as photos
-from ui import page
+from editing.types import Recipe
+from ui import opening, page
 from ui.opening import MAX_PIXELS
 from ui.views import edit, photo
 
@@ -53,19 +54,24 @@ def mixed() -> None:
                 "mix", page.engine().start(lambda tell: mix_with(page.engine(), mine, other, face, kind, amount, tell))
             )
         st.rerun()
-    page.working("mix", page.say("inverting"), lambda picture: state.files.update(mix=picture))
+    page.working("mix", page.say("inverting"), lambda made: state.files.update(mix=made))
     if "mix" in state.files:
-        st.image(state.files["mix"][0], width="stretch")
-        st.download_button(page.say("download"), state.files["mix"][1], "mixed.png", "image/png", key="mix-file")
+        rgb, file, _ = state.files["mix"]
+        st.image(rgb, width="stretch")
+        with st.container(horizontal=True):
+            st.download_button(page.say("download"), file, "mixed.png", "image/png", key="mix-file")
+            st.button(page.say("mix.go"), key="mix-go", on_click=go_on, icon=":material/arrow_forward:")
 
 
-def mix_with(
-    engine, mine: tuple, other: photos.Photo, face, kind: str, amount: float, tell
-) -> tuple[np.ndarray, bytes]:
-    """A face (inversion, steps, masks) mixed with another photo's: the crop (R, R, 3), and it as a marked PNG."""
-    from editing import provenance
-    from editing.types import Recipe
+def go_on() -> None:
+    """The mix becomes the photo that is worked on, a face of its own."""
+    st.session_state.studio.drawn(st.session_state.files["mix"][2])
+    photo.arrive()
 
+
+def mix_with(engine, mine: tuple, other: photos.Photo, face, kind: str, amount: float, tell) -> tuple:
+    """A face (inversion, steps, masks) mixed with another photo's: the crop (R, R, 3), it as a marked PNG, and the
+    mix without the steps as a photo of its own whose recipe they are."""
     (inversion, steps, masks), generator = mine, engine.generator
     editor = session.Editor(generator, catalogue=engine.catalogue)
     crop = session.to_tensor(align.crop(other.rgb, face.quad, generator.resolution))
@@ -75,13 +81,15 @@ def mix_with(
     result = how(generator, inversion, style, amount)
     editor.set_inversion(result)
     editor.masks = masks
-    edited = editor.edit(Recipe(steps=tuple(s.model_copy(update={"face": 0}) for s in steps)))
+    recipe = Recipe(steps=tuple(s.model_copy(update={"face": 0}) for s in steps))
+    edited = editor.edit(recipe)
     rgb = session.to_rgb(edited.crop)
-    return rgb, provenance.encode(photos.from_rgb(rgb), ".png", edited.recipe)
+    file = provenance.encode(photos.from_rgb(rgb), ".png", edited.recipe)
+    return rgb, file, opening.mixed(generator, result, Path(other.name).stem, recipe)
 
 
 def moves() -> None:
-    """A sheet of random moves of the face; one that pleases is saved as a direction of one's own."""
+    """A sheet of random moves of the face; one that pleases becomes an edit like any other."""
     state = page.session()
     studio = state.studio
     st.subheader(page.say("explore"))
@@ -96,28 +104,29 @@ def moves() -> None:
     page.working("explore", page.say("sheet.drawing"), lambda found: state.files.update(explore=found))
     if "explore" in state.files:
         columns = st.columns(4)
-        for index, (name, picture, data) in enumerate(state.files["explore"]):
+        for index, (name, picture) in enumerate(state.files["explore"]):
             with columns[index % 4]:
                 st.image(picture, caption=name, width="stretch")
-                st.download_button(page.say("explore.use"), data, f"{name}.safetensors", key=f"move-{index}")
+                st.button(page.say("explore.use"), key=f"move-{index}", on_click=use, args=(name,))
 
 
-def sheet(studio, inversion, space: str, seed: int, tell) -> list[tuple[str, np.ndarray, bytes]]:
-    """Random moves: the name, a small picture, and a file of directions that `--directions` takes."""
-    import tempfile
+def use(name: str) -> None:
+    """A move as an edit of the face that is open, beside those that it has."""
+    state = st.session_state
+    with page.told():
+        state.studio.set({name: 1.0})
+        page.changed()
+        state.goto = "edit"
 
-    from editing.directions import files
 
-    found = explore.moves(studio.engine.generator, space, SPACES[space], seed, MOVES)
+def sheet(studio, inversion, space: str, seed: int, tell) -> list[tuple[str, np.ndarray]]:
+    """Random moves, which every catalogue knows by name (`directions.explore`): the name and a small picture."""
+    found = [explore.named(explore.name_of(space, SPACES[space], seed, index)) for index in range(MOVES)]
     result = []
     for index, direction in enumerate(found):
         editor = session.Editor(studio.engine.generator, catalogue=Catalogue([direction]))
         editor.set_inversion(inversion)
-        picture = page.smaller(session.to_rgb(editor.render({direction.name: 1.0})), 256)
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "move.safetensors"
-            files.write(path, [direction])
-            result.append((direction.name, picture, path.read_bytes()))
+        result.append((direction.name, page.smaller(session.to_rgb(editor.render({direction.name: 1.0})), 256)))
         if tell(index + 1, MOVES) is False:
             break
     return result
