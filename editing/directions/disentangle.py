@@ -18,7 +18,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,11 +35,11 @@ from stylegan2.files import replacing
 from stylegan2.generator import Generator
 
 SEEDS, FACES, JUDGED = range(64, 233), 160, 40  # not those that the catalogue's figures come from
-ROUNDS = 12
+ROUNDS = 10
 KEPT, PROMISED = 0.83, 0.8  # of the target's movement: asked for here, and on other faces
 ROOM = 0.975  # of the drift that an edit may have, where the form is looked for
-FAR, LEAST, BOLDER, CAREFUL = 0.4, 0.04, 1.2, 0.5  # how long a step may be, must be, and the factors of the first
-DOUBT, SURELY, NOISE = 0.1, (0.04, 0.3), 0.008  # sds a judge is wrong by for a step of 1; its bounds; without any step
+FAR, LEAST, BOLDER, CAREFUL = 0.4, 0.04, 1.2, 0.7  # how long a step may be, must be, and the factors of the first
+DOUBT, SURELY, NOISE = 0.1, (0.04, 0.3), 0.03  # sds a judge is wrong by for a step of 1; its bounds; without any step
 RESTARTS = 8
 SOFT = 0.01  # standard deviations: a leak below it is hardly worth more effort
 
@@ -74,7 +74,7 @@ class End:
 
     def found(self, seen: Seen, known: Effects, amounts: np.ndarray) -> Found:
         change, drift = foretold(seen, known, amounts)
-        judged, _ = foretold(seen.of(JUDGED), known, amounts)
+        judged, _ = foretold(seen.with_faces(np.arange(JUDGED)), known, amounts)
         kept = float(judged[self.target] / self.own)
         return Found(amounts, change, leak(change, self.target), kept, drift)
 
@@ -139,31 +139,38 @@ class Search:
     far: float = FAR
     doubt: float = DOUBT
     stepped: float = 0.0
-    promised: Found | None = None
-    faces: int = 0  # that it was promised of
     over: bool = False
+    known: Effects | None = None  # as the last step was told
+    places: dict[int, np.ndarray] = field(default_factory=dict)  # where the half that begins with a face was seen last
 
     def best(self, seen: Seen, known: Effects) -> Found:
         return min((self.end.found(seen, known, amounts) for amounts in self.tried), key=self.end.worth)
 
-    def go_on(self, seen: Seen, known: Effects) -> str:
+    def go_on(self, earlier: Seen, now: Seen, known: Effects) -> str:
         """The next form, from the best so far as all that was seen now tells it."""
-        last, best = self.end.found(seen, known, self.tried[-1]), self.best(seen, known)
-        told = f"{self.end.name} {'-+'[self.end.side]}: {last.leak:.3f}, kept {last.kept:.2f}, "
-        told += f"drift {last.drift:.3f} of {self.end.most:.3f}"
-        faces = len(np.unique(seen.face))
-        if self.promised is not None and self.faces == faces:
-            wrong = max(0.0, float(((last.change - self.promised.change) ** 2).mean()) - NOISE**2)
-            self.doubt = float(np.clip(np.sqrt(0.6 * self.doubt**2 + 0.4 * wrong / self.stepped**2), *SURELY))
-            self.far = self.far * BOLDER if best.amounts is self.tried[-1] else CAREFUL * min(self.far, self.stepped)
-            told += f", promised {self.promised.leak:.3f}, doubt {self.doubt:.2f}"
+        last, half, seen = self.tried[-1], int(now.face[0]), Seen.joined([earlier, now])
+        here, best = self.end.found(seen, known, last), self.best(seen, known)
+        if self.known is not None:
+            if half in self.places:
+                told, _ = foretold(earlier.with_faces(now.face), self.known, last)
+                was, _ = foretold(now, known, last)
+                self.doubted(told, was, float(np.linalg.norm(last - self.places[half])))
+            self.far = self.far * BOLDER if best.amounts is last else CAREFUL * min(self.far, self.stepped)
+        self.known, self.places[half] = known, last
         step = correction(self.end, best, known, self.far, self.doubt)
         self.stepped = float(np.linalg.norm(step))
         self.over = self.stepped < LEAST
         if not self.over:
             self.tried.append(best.amounts + step)
-            self.promised, self.faces = self.end.found(seen, known, self.tried[-1]), faces
-        return f"{told}; a step of {self.stepped:.2f} from {best.leak:.3f}"
+        return (
+            f"{self.end.name} {'-+'[self.end.side]}: {here.leak:.3f}, kept {here.kept:.2f}, drift {here.drift:.3f} of "
+            f"{self.end.most:.3f}; a step of {self.stepped:.2f} from {best.leak:.3f}, doubted by {self.doubt:.2f}"
+        )
+
+    def doubted(self, told: np.ndarray, was: np.ndarray, reach: float) -> None:
+        """What was foretold of a half so far from where it had been seen, and what it did."""
+        wrong = max(0.0, float(((told - was) ** 2).mean()) - NOISE**2)
+        self.doubt = float(np.clip(np.sqrt(0.6 * self.doubt**2 + 0.4 * wrong / max(reach, LEAST) ** 2), *SURELY))
 
 
 def plain(direction: Direction) -> Tensor:
@@ -183,7 +190,8 @@ def searched(looks: Looks, ends: Sequence[End]) -> list[Found]:
     """The best form of every end."""
     count, ways = len(looks.faces), len(looks.moves)
     nothing = np.zeros((count, ways + 1))
-    searches, seen = [Search(end, [nothing[0]]) for end in ends], {}
+    searches = [Search(end, [nothing[0]]) for end in ends]
+    seen, now = [[] for _ in ends], {}
     for turn in range(ROUNDS):
         half = np.array_split(range(count), 2)[turn // 2 % 2]
         going = [k for k, search in enumerate(searches) if not search.over]
@@ -191,18 +199,19 @@ def searched(looks: Looks, ends: Sequence[End]) -> list[Found]:
             amounts = searches[k].tried[-1] + disturbances(k, turn, count, ways)
             looks.do(f"{ends[k].name}.{ends[k].side}.{turn:02d}", half, ends[k].begun, amounts)
         for k in going:
-            now = looks.done(f"{ends[k].name}.{ends[k].side}.{turn:02d}")
-            seen[k] = Seen.joined([*([seen[k]] if k in seen else []), now])
-            row = disturbances(k, turn, count, ways)[now.face[0]]
-            searches[k].tried[-1] = now.amounts[0] - row  # what was really looked at, by whichever part came first
+            now[k] = looks.done(f"{ends[k].name}.{ends[k].side}.{turn:02d}")
+            row = disturbances(k, turn, count, ways)[now[k].face[0]]
+            searches[k].tried[-1] = now[k].amounts[0] - row  # what was really looked at, by whichever part came first
         if turn == 1:
             for k in going:
                 searches[k].end = judged(looks, ends[k])
         if turn:  # nothing differs yet after the first
-            known = effects([seen[k] for k in range(len(ends))])
+            known = effects([Seen.joined([*seen[k], *([now[k]] if k in going else [])]) for k in range(len(ends))])
             for k in going if turn < ROUNDS - 1 else ():
-                print(f"  {turn}: {searches[k].go_on(seen[k], known[k])}", flush=True)
-    return [search.best(seen[k], known[k]) for k, search in enumerate(searches)]
+                print(f"  {turn}: {searches[k].go_on(Seen.joined(seen[k]), now[k], known[k])}", flush=True)
+        for k in going:
+            seen[k].append(now[k])
+    return [search.best(Seen.joined(seen[k]), known[k]) for k, search in enumerate(searches)]
 
 
 def judged(looks: Looks, end: End) -> End:

@@ -60,9 +60,8 @@ class Seen:
     change: np.ndarray
     drift: np.ndarray
 
-    def of(self, faces: int) -> Seen:
-        """The rows of the first so many faces."""
-        rows = self.face < faces
+    def with_faces(self, faces: np.ndarray) -> Seen:
+        rows = np.isin(self.face, faces)
         return Seen(self.face[rows], self.amounts[rows], self.change[rows], self.drift[rows])
 
     @staticmethod

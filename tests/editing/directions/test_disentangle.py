@@ -179,10 +179,22 @@ def test_a_search_ends_where_no_step_promises_anything(ends):
     (end, _), rows = ends, np.arange(8) // 2
     clean = np.zeros((8, len(NAMES)))
     clean[:, end.target] = -1.0
-    seen = Seen(rows, np.zeros((8, 221)), clean, np.full(8, 0.1))
+    earlier, now = (Seen(rows[half::2], np.zeros((4, 221)), clean[half::2], np.full(4, 0.1)) for half in (0, 1))
     search = Search(replace(end, own=-1.0), [np.zeros(221)])
-    search.go_on(seen, Effects(np.zeros((221, len(NAMES))), np.zeros(220)))
+    search.go_on(earlier, now, Effects(np.zeros((221, len(NAMES))), np.zeros(220)))
     assert search.over and len(search.tried) == 1
+
+
+def test_a_step_that_did_something_else_is_doubted(ends):
+    search = Search(ends[0], [np.zeros(221)])
+    search.doubted(np.zeros(55), np.full(55, disentangle.NOISE), 0.4)
+    sure = search.doubt
+    assert sure < disentangle.DOUBT  # that far apart are two looks at the same
+    search.doubted(np.zeros(55), np.full(55, 0.1), 0.4)
+    assert search.doubt > 1.5 * sure
+    for _ in range(20):
+        search.doubted(np.zeros(55), np.full(55, 9.0), 0.4)
+    assert search.doubt == disentangle.SURELY[1]
 
 
 def test_a_form_is_measured_as_calibrate_measures(monkeypatch, tmp_path):
