@@ -98,6 +98,7 @@ def batch(
     from editing import plans, regions
     from editing.batching import strengths as table
     from editing.heads import registry
+    from editing.inversion import STRATEGIES
 
     own = regions.read(mask) if mask else None
     named = regions.named(own) if mask else None
@@ -106,7 +107,7 @@ def batch(
     masks = {} if own is None else {regions.named(own): own}
     ranges = [part for (part,) in plan.sheets]
     made = plan.recipe.inversion
-    if made is not None and method is None and steps is None and budget is None:
+    if made is not None and made.method in STRATEGIES and (method, steps, budget) == (None, None, None):
         method, steps, seed = made.method, made.steps or None, made.seed if seed is None else seed
     options = {"method": method or "tune", "seed": seed or 0, "detector": detector, "aligned": aligned}
     settings = options | {"steps": steps, "seconds": budget, "device": device}
@@ -125,7 +126,8 @@ def batch(
     pinned = pin(plan.recipe, catalogue, masks)
     pin(Recipe(steps=[part.step(value) for part in ranges for value in part.values]), catalogue, masks)
     names = [place.name for place in places]
-    rows = None if strengths is None else table.read(strengths, names, [*catalogue, *registry.heads()], registry.known)
+    known = lambda name: registry.known(name) or name in catalogue  # noqa: E731  heads with seeds, random moves
+    rows = None if strengths is None else table.read(strengths, names, [*catalogue, *registry.heads()], known)
     for warning in notes(plan, catalogue, rows, names):
         print(warning, file=sys.stderr)
     jobs = plan_jobs(places, plan.recipe, ranges, rows, plan.face, lambda recipe: pin(recipe, catalogue, masks))

@@ -170,7 +170,7 @@ def bring(
         editor.set_inversion(transferred(found, editor.generator) if transfer else found, photo, plan.face)
         return
     made = plan.recipe.inversion
-    if made is not None and method is None and steps is None and budget is None:
+    if made is not None and made.method in editor.strategies and (method, steps, budget) == (None, None, None):
         method, steps, seed = made.method, made.steps or None, made.seed if seed is None else seed
     wanted = {"method": method or "tune", "seed": seed or 0}
     budget = inverting.make_budget(steps, budget)

@@ -32,7 +32,10 @@ def direction(catalogue: Catalogue, name: str) -> Any:
 
 
 def direction_sha256(chosen: Any) -> str:
-    """The identity of a direction: sha256 over its rows and its float32 numbers, whatever file it came from."""
+    """The identity of a direction: sha256 over its rows and its float32 numbers, whatever file it came from, or over
+    what it says to be, where it is computed (another processor computes other last bits)."""
+    if identity := getattr(chosen, "identity", ""):
+        return hashlib.sha256(identity.encode()).hexdigest()
     vector, styles = torch.as_tensor(chosen.vector), getattr(chosen, "styles", None) or {}
     digest = hashlib.sha256(f"{tuple(chosen.rows)} {tuple(vector.shape)} ".encode() + _bytes(vector))
     for name in sorted(styles):

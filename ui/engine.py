@@ -162,3 +162,4 @@ class Engine:
                 self.breathe()
             else:
                 job.run()
+                job = None  # what it knew of somebody's photo is not kept until the next one comes

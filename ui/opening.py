@@ -41,6 +41,7 @@ class Opened:
     scores: dict[int, judges.Scores | None] = field(default_factory=dict)
     history: History = History()
     versions: dict[str, Recipe] = field(default_factory=dict)
+    shown: dict[str, None] = field(default_factory=dict)  # names of edits outside the catalogue that were ever set
     drags: dict[str, torch.Tensor] = field(default_factory=dict)
     crops: dict[int, np.ndarray] = field(default_factory=dict)  # cutting takes a second where the photo is narrow
 
@@ -74,10 +75,11 @@ def generated(generator: Generator, seed: int) -> Opened:
     return pictured(generator, inversion, f"face-{seed}", "generated")
 
 
-def mixed(generator: Generator, inversion: Inversion, name: str, recipe: Recipe) -> Opened:
-    """A mix of two people (`mixing`), as a photo whose inversion is known, with a recipe as its present."""
+def mixed(generator: Generator, inversion: Inversion, name: str, recipe: Recipe, drags: dict) -> Opened:
+    """A mix of two people (`mixing`), as a photo whose inversion is known, with a recipe as its present; drags: what
+    the recipe's points and maps have come to, as an Editor keeps it."""
     opened = pictured(generator, inversion, f"{name}-mixed", "mixed")
-    opened.history = opened.history.do(recipe)
+    opened.history, opened.drags = opened.history.do(recipe), dict(drags)
     return opened
 
 

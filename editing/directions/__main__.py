@@ -50,10 +50,10 @@ def import_directions(file: Annotated[Path, typer.Argument(help=".pt, .npy or .s
 @app.command("export")
 def export(names: Annotated[list[str], typer.Argument(help="Edits of the catalogue.")], out: Out) -> None:
     """Write edits of the catalogue into a file to share."""
-    from editing.directions import catalogue
+    from editing.session import load_catalogue
     from editing.steps import direction
 
-    known = catalogue.load()
+    known = load_catalogue()
     add(out, [direction(known, name) for name in names])
 
 

@@ -45,7 +45,8 @@ class Direction:
     `editing.directions.disentangle`.  clean_figures: its mean leakage (leak), the share of the target's movement that
     it keeps (kept) and its drift;
     styles: what a strength of 1 adds to the gains of these styles, (C,) each, see `editing.directions.stylespace`; a
-    direction that has them may have a vector of zeros.
+    direction that has them may have a vector of zeros;
+    identity: what recipes pin it by instead of its numbers, for one that is computed where it is used.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Direction:
     clean_figures: Mapping[str, float] | None = None
     styles: Mapping[str, Tensor] | None = None
     clean: Tensor | None = None
+    identity: str = ""
 
     @property
     def leaks(self) -> float:
@@ -143,7 +145,7 @@ def tensors_of(directions: Collection[Direction]) -> dict[str, Tensor]:
 
 def facts_of(direction: Direction) -> dict:
     """Everything of a direction but its name and its numbers, as JSON can hold it."""
-    numbers = ("name", "vector", "styles", "clean")
+    numbers = ("name", "vector", "styles", "clean", "identity")
     return {key: getattr(direction, key) for key in Direction.__dataclass_fields__ if key not in numbers}
 
 

@@ -16,7 +16,9 @@ catalogue's other figures come from.
 from __future__ import annotations
 
 import argparse
+import json
 import time
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,6 +33,7 @@ from editing.directions.catalogue import MERGED, Catalogue, Direction, leak, loa
 from editing.directions.probing import Effects, Seen, added, disturbances, effects, foretold, look, moves
 from stylegan2 import checkpoints, zoo
 from stylegan2.allocator import tune_allocator
+from stylegan2.errors import UsageError
 from stylegan2.files import replacing
 from stylegan2.generator import Generator
 
@@ -80,6 +83,8 @@ class End:
 
     def worth(self, found: Found) -> float:
         """The less the better: its leakage, and what it drifts too far once it is as strong as it must be."""
+        if found.kept <= 0:
+            return np.inf
         return found.leak + 2 * max(0.0, found.drift * max(1.0, KEPT / found.kept) / self.most - 1)
 
 
@@ -108,9 +113,10 @@ def correction(end: End, found: Found, known: Effects, far: float, doubt: float)
         slope[others] = ratio / soft / count / along
         slope[end.target] = -end.way * (ratio**2 / soft).sum() / count / along
         gradient = known.judges @ slope + a * (doubt**2 / need**2 * (1 / soft).sum() / count + 2e-4)
-        scale, before, after = 1 + a[-1], found.amounts[:-1], found.amounts[:-1] + a[:-1]
+        before, after = found.amounts[:-1], found.amounts[:-1] + a[:-1]
+        scale = 1 + a[-1] / (1 + found.amounts[-1])
         far_off = np.sqrt(max((found.drift * scale) ** 2 + known.drift @ (after**2 - before**2), 1e-4))
-        away = np.append(known.drift * after, found.drift**2 * scale) / far_off
+        away = np.append(known.drift * after, found.drift**2 * scale / (1 + found.amounts[-1])) / far_off
         for over, change in (
             (1 - along / need, -end.way * known.judges[:, end.target] / need),
             (far_off / end.most - 1, away / end.most),
@@ -211,7 +217,15 @@ def searched(looks: Looks, ends: Sequence[End]) -> list[Found]:
                 print(f"  {turn}: {searches[k].go_on(Seen.joined(seen[k]), now[k], known[k])}", flush=True)
         for k in going:
             seen[k].append(now[k])
-    return [search.best(Seen.joined(seen[k]), known[k]) for k, search in enumerate(searches)]
+    return [strengthened(search.best(Seen.joined(seen[k]), known[k])) for k, search in enumerate(searches)]
+
+
+def strengthened(found: Found) -> Found:
+    """A form that keeps as much of the edit as it must: as much more of all of it as is missing."""
+    factor = max(1.0, KEPT / found.kept)
+    amounts = found.amounts * factor
+    amounts[-1] += factor - 1
+    return Found(amounts, found.change * factor, found.leak, found.kept * factor, found.drift * factor)
 
 
 def judged(looks: Looks, end: End) -> End:
@@ -275,6 +289,7 @@ def main() -> None:
     faces = cases(generator, generated(generator, SEEDS))[:FACES]
     looks = Looks(generator, faces, moves(), options.work, tuple(options.part))
     ends = [end for name in names for end in ends_of(catalogue[name])]
+    same_search(options.work, ends)
     forms = searched(looks, ends)
     photos = invert(generator, options.photos, options.work) if options.photos else []
     shown = cases(generator, [*generated(generator, MEASURED), *photos])
@@ -283,6 +298,17 @@ def main() -> None:
             sides = {end.side: added(end.begun, moves(), found.amounts) / catalogue[name].safe_range[end.side]
                      for end, found in zip(ends, forms, strict=True) if end.name == name}  # fmt: skip
             measure(generator, shown, catalogue[name], sides, options.work)
+
+
+def same_search(work: Path, ends: Sequence[End]) -> None:
+    """UsageError if the folder holds what was seen of other ends, or of other forms of them."""
+    about = {f"{end.name}.{end.side}": zlib.crc32(end.begun.numpy().tobytes()) for end in ends}
+    path = work / "search.json"
+    if not path.exists():
+        with replacing(path) as part:
+            part.write_text(json.dumps(about))
+    if json.loads(path.read_text()) != about:
+        raise UsageError(f"{work} holds a search for other edits, or from other forms of them: take an empty folder.")
 
 
 def measure(generator: Generator, faces: Sequence[Case], direction: Direction, sides: dict[int, Tensor], work: Path

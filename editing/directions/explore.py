@@ -12,6 +12,7 @@ and every catalogue of `session.load_catalogue` knows it (`WithMoves`).
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -27,7 +28,11 @@ from stylegan2.generator import Generator, seeded_z
 SPACES = ("sefa", "pca")
 COMPONENTS = 20  # that a move is mixed from
 MOST = 64  # moves of one sheet
-NAME = re.compile(r"(sefa|pca)-(\d{1,2})-(\d{1,2})-(\d{1,16})\.(\d{1,2})")  # space, first and last row, seed, number
+KEPT = 256  # moves that a catalogue remembers
+DEFAULT = "mobilestylegan-ffhq-1024"  # whose components names are about
+NAME = re.compile(
+    r"(sefa|pca)-([0-9]{1,2})-([0-9]{1,2})-([0-9]{1,16})\.([0-9]{1,2})"
+)  # space, first and last row, seed, number
 
 
 def components(generator: Generator | None, space: str, rows: tuple[int, int]) -> Tensor:
@@ -43,10 +48,13 @@ def components(generator: Generator | None, space: str, rows: tuple[int, int]) -
     raise UsageError(f"There is no space '{space}': take one of {', '.join(SPACES)}.")
 
 
-def moves(generator: Generator | None, space: str, rows: tuple[int, int], seed: int, count: int
-          ) -> list[Direction]:  # fmt: skip
+def moves(generator: Generator | None, space: str, rows: tuple[int, int], seed: int, count: int) -> list[Direction]:
     """`count` random directions of one sigma on rows [start, end) of ws, named by space, rows, seed and number."""
-    basis = components(generator, space, rows)
+    return mixed(components(generator, space, rows), space, rows, seed, count)
+
+
+def mixed(basis: Tensor, space: str, rows: tuple[int, int], seed: int, count: int) -> list[Direction]:
+    """The same, of these components (COMPONENTS, 512)."""
     mixes = seeded_z([seed * MOST + index for index in range(count)], len(basis))
     mixes = mixes / mixes.norm(dim=1, keepdim=True)
     source = f"a random move of one sigma along {len(basis)} components of {space}, seed {seed}"
@@ -61,7 +69,6 @@ def name_of(space: str, rows: tuple[int, int], seed: int, index: int) -> str:
     return f"{space}-{rows[0]}-{rows[1] - 1}-{seed}.{index}"
 
 
-@lru_cache(256)
 def named(name: str) -> Direction:
     """The move of one sigma of that name, along components of the default generator.
 
@@ -71,23 +78,39 @@ def named(name: str) -> Direction:
     if match is None:
         raise KeyError(name)
     space, (first, last, seed, number) = match[1], (int(group) for group in match.groups()[1:])
-    if not first <= last < MERGED or number >= MOST:
+    rows = (first, last + 1)
+    if not first <= last < MERGED or number >= MOST or name != name_of(space, rows, seed, number):
         raise KeyError(name)
-    return moves(_default() if space == "sefa" else None, space, (first, last + 1), seed, number + 1)[number]
+    made = mixed(_basis(space, rows), space, rows, seed, number + 1)[number]
+    return replace(made, identity=f"{name} of {DEFAULT}")
 
 
-@lru_cache(1)
-def _default() -> Generator:
+@lru_cache(64)
+def _basis(space: str, rows: tuple[int, int]) -> Tensor:
+    """The default generator's components."""
     from editing.session import load_generator
 
-    return load_generator()
+    return components(load_generator() if space == "sefa" else None, space, rows)
 
 
 class WithMoves(Catalogue):
-    """A catalogue that also knows every random move, by its name; they are not among those that it lists."""
+    """A catalogue that also knows every random move, by its name; they are not among those that it lists.
+
+    It keeps those that it was asked for: whoever gets a copy of it draws the same, bit by bit.
+    """
+
+    def __init__(self, directions: list[Direction]) -> None:
+        super().__init__(directions)
+        self._moves: dict[str, Direction] = {}
 
     def __getitem__(self, name: str) -> Direction:
-        return self._directions[name] if name in self._directions else named(name)
+        if not isinstance(name, str):
+            raise KeyError(name)
+        if name in self._directions:
+            return self._directions[name]
+        if name not in self._moves:
+            self._moves = dict([*self._moves.items()][1 - KEPT :]) | {name: named(name)}
+        return self._moves[name]
 
 
 def write(editor, found: list[Direction], folder: Path, sigmas: float = 1.0, cell: int = 256) -> list[Path]:

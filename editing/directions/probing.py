@@ -141,7 +141,7 @@ def effects(seen: Sequence[Seen]) -> list[Effects]:
     drift = np.tile(DRIFT, amounts[:, :-1].shape[1] // len(DRIFT))
     found = []
     for one, (own_amounts, own_changes) in zip(seen, tables, strict=True):
-        begun = mean(one.change - one.amounts[:, :-1] @ known)
+        begun = mean((one.change - one.amounts[:, :-1] @ known) / (1 + one.amounts[:, -1:]))
         judges = np.vstack([known, begun])
         judges = judges + ridge(own_amounts, own_changes - own_amounts @ judges, OWN_RIDGE)
         found.append(Effects(judges, drift))

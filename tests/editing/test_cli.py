@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from editing import cli, edit, invert, plans, provenance
+from editing import batch, cli, edit, invert, plans, provenance
 from editing.faces import photo as photos
 from editing.types import Inversion
 from stylegan2.errors import UsageError
@@ -199,6 +199,19 @@ def test_a_recipe_gives_the_same_pixels_again(command, toy, tmp_path):
         assert np.array_equal(photos.load(first).samples, photos.load(again / "a.edited.png").samples)
         made = Inversion.load(again / "a.inversion")
         assert (made.seed, made.steps) == (4, 2)
+
+
+def test_a_recipe_of_a_face_that_no_method_found_is_used_on_a_photo(command, toy, tmp_path):
+    """Of a mix, say: its way to the face is none for a photo."""
+    edited(command, tmp_path, "--set", "smile=2", "--seed", 4, "--steps", 2)
+    path = tmp_path / "out" / "a.edited.recipe.json"
+    path.write_text(path.read_text().replace('"tune"', '"style mix"'))
+    assert provenance.load_recipe(path).inversion.method == "style mix"
+    args = ("--img", tmp_path / "a.png", "--aligned", "--recipe", path, "--steps", 2, "--out", tmp_path / "again")
+    for more in ((), ("--method", "tune")):
+        assert command(edit.main, *args, *more)[0] == 0
+    args = (tmp_path / "a.png", "--aligned", "--recipe", path, "--out", tmp_path / "folder")
+    assert command(batch.main, *args)[0] == 0
 
 
 def test_an_inversion_alone_edits_the_crop_and_with_its_photo_the_photo(command, toy, tmp_path):

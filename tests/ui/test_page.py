@@ -4,8 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from editing import dragging, session
+from editing.types import Step, latent_step
 from ui import page
-from ui.views import edit
+from ui.views import edit, verdict
 
 
 class State(dict):
@@ -95,3 +97,11 @@ def test_names_are_no_markdown(text):
     shown = page.plain(text)
     assert shown.replace("\\", "") == text
     assert all(shown[at - 1] == "\\" for at, letter in enumerate(shown) if letter in "*_[]`:$#<>")
+
+
+def test_what_has_no_name_aims_at_nothing(state):
+    state.studio.engine = SimpleNamespace(catalogue=session.load_catalogue())
+    for step in (dragging.step_of([[0.4, 0.6, 0.4, 0.5]], 0), Step(op="paint", parameters={"labels": "x"})):
+        assert verdict.targeted(state, step) == []
+    assert verdict.targeted(state, latent_step("smile", 1.0)) == ["smile"]
+    assert verdict.targeted(state, latent_step("pca-0-7-3.1", 1.0)) == [""]

@@ -17,7 +17,7 @@ function setUpLabels(root, state) {
     if (other || data.painted !== tool.known) {
       tool.own = decoded(data.own);
       tool.applied = decoded(data.painted);
-      if (other || data.painted !== tool.sent) {
+      if (other || (data.painted !== tool.sent && !state.acts.busy())) {
         tool.painted = tool.applied.slice();
         tool.strokes = [];
       }

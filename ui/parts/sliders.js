@@ -25,6 +25,7 @@ function build(root, state, data) {
   const first = !state.shape, sought = root.querySelector(".search")?.value ?? "";
   root.replaceChildren();
   state.rows.clear();
+  state.dragged = null; // its end would come from an input that is gone
 
   const search = element("input", { type: "search", placeholder: data.words.search, className: "search", value: sought });
   search.setAttribute("aria-label", data.words.search);

@@ -62,7 +62,7 @@ export default function ({ data, parentElement, setTriggerValue, setStateValue }
   drawHistory(root.querySelector(".history"), data, state.act);
   state.show();
 
-  if (!state.acts.sent && !state.tools.boxes?.outbox.sent) document.wplusBusy = 0;
+  if (!state.acts.busy() && !state.tools.boxes?.outbox.busy()) document.wplusBusy = 0;
   state.rest();
 
   const keys = (event) => {
@@ -87,7 +87,7 @@ export default function ({ data, parentElement, setTriggerValue, setStateValue }
 function setUp(root) {
   const find = (name) => root.querySelector(name);
   const state = { now: find(".now"), before: find(".before"), marks: find(".marks"), mode: "after", wipe: 50, held: false,
-    pairs: [], dragged: [], place: null, clear: null, timer: 0, tools: {}, acts: outbox(), done: Date.now() };
+    pairs: [], dragged: [], place: null, clear: null, timer: 0, tools: {}, acts: outbox(false), done: Date.now() };
   const difference = find(".difference");
   state.act = (what, value = null) => state.acts.put(`${state.done++}`, [what, value]);
 
@@ -164,9 +164,11 @@ function setUp(root) {
     state.pairs.pop();
     drawPoints(state);
   };
-  find(".drag").onclick = () => {
+  find(".drag").onclick = (event) => {
     state.dragged = state.pairs.filter((pair) => pair.length === 4);
-    if (state.dragged.length) state.act("points", state.dragged);
+    if (!state.dragged.length) return;
+    event.target.disabled = true; // until the page says that nothing is dragged
+    state.act("points", state.dragged);
   };
   return state;
 }

@@ -11,7 +11,7 @@ import streamlit as st
 from PIL import Image
 
 from editing.heads import registry
-from editing.types import Recipe, finite
+from editing.types import Recipe, finite, is_head
 from stylegan2.errors import UsageError
 from ui import page
 from ui.presets import PRESETS
@@ -238,9 +238,9 @@ def sliders(state) -> None:
 def groups(state) -> list[dict]:
     """The catalogue as the panel shows it, random moves that were made edits of this photo, and the heads."""
     found: dict[str, list[dict]] = {}
-    catalogue, done = state.studio.engine.catalogue, state.studio.current.history.line
-    steps = [(step.op, str(step.parameters.get("name"))) for recipe in done for step in recipe.steps]
-    for name in dict.fromkeys([*catalogue, *(name for op, name in steps if op == "latent")]):
+    catalogue, opened = state.studio.engine.catalogue, state.studio.current
+    opened.shown |= {str(step.parameters["name"]): None for step in opened.history.present.steps if step.op in SLIDING}
+    for name in dict.fromkeys([*catalogue, *(name for name in opened.shown if not is_head(name))]):
         direction = catalogue[name]
         safe = direction.safe_range or (-BLIND, BLIND)
         low, high = (math.floor(BEYOND * safe[0] * 10) / 10, math.ceil(BEYOND * safe[1] * 10) / 10)
@@ -249,11 +249,10 @@ def groups(state) -> list[dict]:
             {"name": name, "label": page.name_of("edit", name), "hint": hint, "safe": list(safe), "step": 0.1,
              "low": min(low, 0.0), "high": max(high, 0.0)}
         )  # fmt: skip
-    used = [name for op, name in steps if op == "head"]  # seeds of links
     found["heads"] = [
         {"name": name, "label": page.name_of("edit", name), "hint": name, "step": 0.05, "low": 0.0, "high": 1.5,
          "safe": [0.0, RESTYLED if name.startswith("bicyclegan") else 1.0]}
-        for name in dict.fromkeys([*registry.heads(), *used])
+        for name in dict.fromkeys([*registry.heads(), *filter(is_head, opened.shown)])  # with seeds of links
     ]  # fmt: skip
     return [{"id": group, "label": page.name_of("group", group), "edits": edits} for group, edits in found.items()]
 

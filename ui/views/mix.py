@@ -65,8 +65,12 @@ def mixed() -> None:
 
 def go_on() -> None:
     """The mix becomes the photo that is worked on, a face of its own."""
-    st.session_state.studio.drawn(st.session_state.files["mix"][2])
-    photo.arrive()
+    state = st.session_state
+    with page.told():
+        *_, made = state.files.pop("mix")
+        state.studio.drawn(made)
+        state.studio.do(made.history.present)  # where the same was gone on with before
+        photo.arrive()
 
 
 def mix_with(engine, mine: tuple, other: photos.Photo, face, kind: str, amount: float, tell) -> tuple:
@@ -85,7 +89,7 @@ def mix_with(engine, mine: tuple, other: photos.Photo, face, kind: str, amount: 
     edited = editor.edit(recipe)
     rgb = session.to_rgb(edited.crop)
     file = provenance.encode(photos.from_rgb(rgb), ".png", edited.recipe)
-    return rgb, file, opening.mixed(generator, result, Path(other.name).stem, recipe)
+    return rgb, file, opening.mixed(generator, result, Path(other.name).stem, recipe, editor.drags)
 
 
 def moves() -> None:

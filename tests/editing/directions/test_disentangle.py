@@ -88,6 +88,7 @@ def test_of_two_forms_the_one_is_worth_more_that_keeps_the_edit_and_the_person()
     assert end(most=0.4).worth(good) == pytest.approx(0.2)
     assert end(most=0.4).worth(good) < min(end(most=0.4).worth(weak), end(most=0.4).worth(stranger))
     assert end(most=0.5).worth(weak) < end(most=0.5).worth(good)  # there is room to make it stronger
+    assert end().worth(found([1.0, 0.01], kept=-0.5)) == np.inf
 
 
 def test_leak_is_movement_of_the_others_for_one_of_the_target():
@@ -183,6 +184,25 @@ def test_a_search_ends_where_no_step_promises_anything(ends):
     search = Search(replace(end, own=-1.0), [np.zeros(221)])
     search.go_on(earlier, now, Effects(np.zeros((221, len(NAMES))), np.zeros(220)))
     assert search.over and len(search.tried) == 1
+
+
+def test_what_is_too_weak_is_made_stronger(ends):
+    amounts = np.zeros(221)
+    amounts[3], amounts[-1] = 0.2, -0.1
+    form = disentangle.strengthened(Found(amounts, np.ones(55), 0.1, 0.5 * disentangle.KEPT, 0.2))
+    assert form.kept == pytest.approx(disentangle.KEPT) and form.leak == 0.1 and form.drift == 0.4
+    begun, ways = torch.ones(16, 512), torch.randn(220, 16, 512)
+    rows = probing.added(begun, ways, amounts)
+    assert torch.allclose(probing.added(begun, ways, form.amounts), 2 * rows, atol=1e-5)
+    assert disentangle.strengthened(form).amounts == pytest.approx(form.amounts)
+
+
+def test_a_folder_is_for_one_search(ends, tmp_path):
+    disentangle.same_search(tmp_path, ends)
+    disentangle.same_search(tmp_path, ends)
+    for others in (ends[:1], [ends[0], replace(ends[1], begun=2 * ends[1].begun)]):
+        with pytest.raises(UsageError, match="another|other"):
+            disentangle.same_search(tmp_path, others)
 
 
 def test_a_step_that_did_something_else_is_doubted(ends):

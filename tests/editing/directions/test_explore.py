@@ -1,5 +1,6 @@
 """Random moves: the same for a seed, small in sigmas, and what the sheet shows is what its file draws."""
 
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from editing import session
 from editing.directions import Catalogue, explore, files, sefa
 from editing.directions import __main__ as command
 from editing.session import Editor
+from editing.steps import direction_sha256
 from editing.types import Inversion
 from stylegan2 import w_statistics
 from stylegan2.errors import UsageError
@@ -100,7 +102,19 @@ def test_a_name_says_all_of_a_move(mobile):
 
 @pytest.mark.parametrize(
     "name",
-    ["age", "psi-0-3-1.0", "pca-3-0-1.0", "pca-0-16-1.0", "pca-0-3-1.64", "pca-0-3-12345678901234567.0", "pca-0-3-1"],
+    [
+        "age",
+        "psi-0-3-1.0",
+        "pca-3-0-1.0",
+        "pca-0-16-1.0",
+        "pca-0-3-1.64",
+        "pca-0-3-12345678901234567.0",
+        "pca-00-3-1.0",
+        "pca-0-3-01.0",
+        "pca-0-3-1.00",
+        "pca-0-3-٣.0",
+        "pca-0-3-1",
+    ],
 )
 def test_no_move_is_called_that(name):
     with pytest.raises(KeyError):
@@ -116,3 +130,24 @@ def test_the_catalogue_knows_moves_and_does_not_list_them(tmp_path):
     own = session.load_catalogue([tmp_path / "own.safetensors"])
     assert torch.equal(own["pca-0-7-3.1"].vector, strong[1].vector)
     assert not torch.equal(own["pca-0-7-3.1"].vector, catalogue["pca-0-7-3.1"].vector)
+
+
+@pytest.mark.parametrize("name", [None, 5, ["a"]])
+def test_steps_without_a_name_are_no_edits(name):
+    catalogue = session.load_catalogue()
+    assert name not in catalogue and catalogue.get(name) is None
+
+
+def test_a_move_is_pinned_by_what_it_is(monkeypatch):
+    """Another processor computes other last bits."""
+    here = session.load_catalogue()["pca-0-7-3.1"]
+    other = replace(here, vector=here.vector * (1 + 1e-7))
+    assert (
+        direction_sha256(other) == direction_sha256(here) != direction_sha256(session.load_catalogue()["pca-0-7-3.2"])
+    )
+    catalogue = session.load_catalogue()
+    assert catalogue["pca-0-7-3.1"] is catalogue["pca-0-7-3.1"]
+    copy = pickle.loads(pickle.dumps(catalogue))  # a worker's: it draws the same bits
+    monkeypatch.setattr(explore, "named", None)
+    assert torch.equal(copy["pca-0-7-3.1"].vector, catalogue["pca-0-7-3.1"].vector)
+    assert len({direction_sha256(catalogue[name]) for name in ("age", "pca-0-7-3.1")}) == 2
