@@ -3,9 +3,9 @@
 After `make demo` and `python -m hyperstyle.domain --style drawing --out drawing.safetensors`.
 
 Only generated faces are shown, and NASA's public-domain portrait of Eileen Collins with smile and pose.
-Writes docs/gallery/{faces,inversion,encoder,demo,catalogue,regions,mixing,pictures,many,moved,maps,instances}.webp,
-text.webp and a sheet for every edit into docs/gallery/edits/, each below 300 KB.  With names of these after the files,
-only those are made.
+Writes docs/gallery/{faces,inversion,encoder,demo,catalogue,disentangled,regions,mixing,pictures,many,moved,maps,
+instances,text}.webp and a sheet for every edit into docs/gallery/edits/, each below 300 KB.  With names of makers
+(below) after the files, only what they make.
 """
 
 from __future__ import annotations
@@ -102,9 +102,10 @@ def encoded(generator, seeds=(61, 62, 64, 65, 67, 70)) -> None:
     write([columns], "encoder.webp")
 
 
-def edited(generator, catalogue, ws, name: str, strength: float, size: int) -> np.ndarray:
-    """A generated face after one edit of the catalogue, whatever it is made of."""
+def edited(generator, catalogue, ws, name: str, strength: float, size: int, **more) -> np.ndarray:
+    """A generated face after one edit of the catalogue, whatever it is made of; more: of the step's parameters."""
     step, face = latent_step(name, strength), Inversion(ws=ws, family=generator.family)
+    step = step.model_copy(update={"parameters": step.parameters | more})
     layer = restyled(generator, Layer(None, apply_step(face, step, catalogue)), [step], catalogue)
     return engine.to_uint8(engine.area_resize(residual.render(generator, layer.inversion), size))[0]
 
@@ -140,6 +141,26 @@ def overview(generator, catalogue, seeds=(5, 19)) -> None:
     rows += [[np.zeros_like(tile) for tile in rows[0]]] * (3 * third - len(rows))
     write([sum(columns, []) for columns in zip(rows[:third], rows[third : 2 * third], rows[2 * third :], strict=True)],
           "catalogue.webp")  # fmt: skip
+
+
+def forms(generator, catalogue, seeds=(5, 33), size=128) -> None:
+    """Edits that have a disentangled form at the ends of their range: plain, disentangled, the face, the same again."""
+    rows = []
+    for name, direction in catalogue.items():
+        if direction.clean is None:
+            continue
+        row = []
+        for seed in seeds:
+            ws = engine.broadcast(generator, engine.latents(generator, [seed], 0.7))
+            tiles = [labelled(render(generator, ws, size=size), name)]
+            for end in direction.safe_range:
+                plain, clean = (edited(generator, catalogue, ws, name, end, size, **how) if end else tiles[0]
+                                for how in ({}, {"disentangle": True}))  # fmt: skip
+                pair = [labelled(plain, f"{end:+.3g}"), labelled(clean, "disentangled")] if end else [plain, plain]
+                tiles = [*tiles, *reversed(pair)] if end > 0 else [*pair, *tiles]
+            row += tiles
+        rows.append(row)
+    write(rows, "disentangled.webp")
 
 
 def regional(generator, catalogue, seed: int = 3) -> None:
@@ -288,6 +309,7 @@ def main() -> None:
         "faces": lambda: faces(generator, catalogue),
         "catalogue": lambda: overview(generator, catalogue),
         "edits": lambda: sheets(generator, catalogue),
+        "forms": lambda: forms(generator, catalogue),
         "regions": lambda: regional(generator, catalogue),
         "inversion": lambda: inverted(generator, catalogue),
         "encoder": lambda: encoded(generator),
