@@ -40,11 +40,12 @@ from stylegan2.generator import Generator
 SEEDS, FACES, JUDGED = range(64, 233), 160, 40  # not those that the catalogue's figures come from
 ROUNDS = 10
 KEPT, PROMISED = 0.83, 0.8  # of the target's movement: asked for here, and on other faces
+STRONGER, WEAK = 2, 1.15  # times that a form is made stronger there, and how much at most
 ROOM = 0.975  # of the drift that an edit may have, where the form is looked for
 FAR, LEAST, BOLDER, CAREFUL = 0.4, 0.04, 1.2, 0.7  # how long a step may be, must be, and the factors of the first
 DOUBT, SURELY, NOISE = 0.1, (0.04, 0.3), 0.03  # sds a judge is wrong by for a step of 1; its bounds; without any step
 RESTARTS = 8
-SOFT = 0.01  # standard deviations: a leak below it is hardly worth more effort
+SOFT = 0.05  # standard deviations: what a mean over so many faces is worth on others; a smaller leak may be none
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,11 @@ class Search:
     def best(self, seen: Seen, known: Effects) -> Found:
         return min((self.end.found(seen, known, amounts) for amounts in self.tried), key=self.end.worth)
 
+    def last(self, seen: Seen, known: Effects) -> Found:
+        """A step on from the best form by all that is known in the end, not looked at any more."""
+        best = self.best(seen, known)
+        return strengthened(self.end.found(seen, known, best.amounts + correction(self.end, best, known, FAR, DOUBT)))
+
     def go_on(self, earlier: Seen, now: Seen, known: Effects) -> str:
         """The next form, from the best so far as all that was seen now tells it."""
         last, half, seen = self.tried[-1], int(now.face[0]), Seen.joined([earlier, now])
@@ -217,7 +223,7 @@ def searched(looks: Looks, ends: Sequence[End]) -> list[Found]:
                 print(f"  {turn}: {searches[k].go_on(Seen.joined(seen[k]), now[k], known[k])}", flush=True)
         for k in going:
             seen[k].append(now[k])
-    return [strengthened(search.best(Seen.joined(seen[k]), known[k])) for k, search in enumerate(searches)]
+    return [search.last(Seen.joined(seen[k]), known[k]) for k, search in enumerate(searches)]
 
 
 def strengthened(found: Found) -> Found:
@@ -313,21 +319,46 @@ def same_search(work: Path, ends: Sequence[End]) -> None:
 
 def measure(generator: Generator, faces: Sequence[Case], direction: Direction, sides: dict[int, Tensor], work: Path
             ) -> None:  # fmt: skip
-    """The form of each side (16, 512), for a strength of 1, and how well it does on these faces: into `work`."""
-    (target, towards), vectors = aim(direction), torch.zeros(2, MERGED, 512)
-    leaks, kept, drifts = [], [], []
+    """The form of each side (16, 512), for a strength of 1, or the former one where that does better on these faces,
+    and how well it does: into `work`."""
+    vectors, best = torch.zeros(2, MERGED, 512), []
     for side, vector in sides.items():
-        end, vectors[side] = direction.safe_range[side], vector
-        moved = move(generator, faces, replace(direction, vector=vector, rows=(0, MERGED)), end)
-        change = np.nan_to_num(np.nanmean(moved.change, 0))
-        leaks.append(leak(change, target))
-        kept.append(float(np.sign(end) * towards * change[target]) / abs(direction.ends[side]))
-        drifts.append(float(np.nanmedian(moved.drift)))
-    facts = {"leak": np.mean(leaks), "kept": min(kept), "drift": max(drifts)}
+        tried = [measured(generator, faces, direction, side, vector)]
+        if direction.clean is not None:
+            tried.append(measured(generator, faces, direction, side, direction.clean[side]))
+        good = [one for one in tried if one.kept >= PROMISED and one.drift < limit(direction)]
+        best.append(min(good or tried, key=lambda one: one.leak))
+        vectors[side] = best[-1].vector
+    facts = {"leak": np.mean([one.leak for one in best]), "kept": min(one.kept for one in best),
+             "drift": max(one.drift for one in best)}  # fmt: skip
     told = ", ".join(f"{name} {value:.3f}" for name, value in facts.items())
     print(f"{direction.name}, on the faces of the catalogue's figures: {told}", flush=True)
     with replacing(work / f"{direction.name}.clean.npz") as part, open(part, "wb") as stream:
         np.savez(stream, vector=vectors.numpy(), **facts)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A form of one side (16, 512): its leakage, its share of the plain edit's movement and its median drift."""
+
+    vector: Tensor
+    leak: float
+    kept: float
+    drift: float
+
+
+def measured(generator: Generator, faces: Sequence[Case], direction: Direction, side: int, vector: Tensor) -> Measured:
+    """Drawn and judged; one that is a little too weak is made stronger and drawn again."""
+    (target, towards), end = aim(direction), direction.safe_range[side]
+    for _ in range(STRONGER + 1):
+        moved = move(generator, faces, replace(direction, vector=vector, rows=(0, MERGED)), end)
+        change = np.nan_to_num(np.nanmean(moved.change, 0))
+        kept = float(np.sign(end) * towards * change[target]) / abs(direction.ends[side])
+        found = Measured(vector, leak(change, target), kept, float(np.nanmedian(moved.drift)))
+        if not PROMISED / WEAK < kept < PROMISED:
+            break
+        vector = vector * (1.01 * PROMISED / kept)
+    return found
 
 
 def collected(work: Path, direction: Direction) -> Direction:

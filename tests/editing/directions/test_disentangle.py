@@ -58,7 +58,7 @@ def test_the_mean_of_absolutes_is_what_falls():
     moved = after(form, effects, corrected(form, effects))
     assert moved / moved[0] == pytest.approx([1, 0, 0], abs=0.05)
     taken = corrected(form, [[0.0, -1.0, -0.9]])
-    assert taken[0] / (1 + taken[1]) == pytest.approx(2.0, abs=0.05)
+    assert taken[0] / (1 + taken[1]) == pytest.approx(2.0, abs=0.15)
 
 
 def test_a_correction_is_no_longer_than_it_may_be_and_shorter_where_it_is_doubtful():
@@ -156,7 +156,7 @@ def test_parts_share_the_faces_and_wait_for_each_other(ends, monkeypatch, tmp_pa
     with ThreadPoolExecutor(2) as pool:
         forms = list(pool.map(lambda part: disentangle.searched(part, ends), parts))
     assert truth.drawn == 2 * (2 * 30 + disentangle.JUDGED)
-    assert not any(np.any(form.amounts) for form in forms[0])  # two rounds only look
+    assert all(map(np.array_equal, *([form.amounts for form in part] for part in forms)))
     assert [seen.face.tolist() for seen in (parts[0].done("smile.0.00"), parts[1].done("smile.0.00"))] == [
         [*range(0, 30, 2), *range(1, 30, 2)]
     ] * 2
@@ -217,20 +217,47 @@ def test_a_step_that_did_something_else_is_doubted(ends):
     assert search.doubt == disentangle.SURELY[1]
 
 
-def test_a_form_is_measured_as_calibrate_measures(monkeypatch, tmp_path):
+@pytest.fixture
+def moved(monkeypatch):
+    """Judges of whom age sees a form's sign, and smile how strong it is; the drift grows with it."""
+
     def move(generator, faces, direction, strength):
-        change = np.zeros((len(faces), len(NAMES)))
-        change[:, NAMES.index("smile")] = 0.9 * np.sign(strength)
-        change[:, NAMES.index("age")] = 0.5 * float(direction.vector[0, 0])
-        return Moved(change, np.full(len(faces), 0.2 if strength > 0 else 0.3))
+        change, size = np.zeros((len(faces), len(NAMES))), float(direction.vector.abs().max())
+        change[:, NAMES.index("smile")] = 0.9 * np.sign(strength) * size
+        change[:, NAMES.index("age")] = (0.5 if direction.vector[0, 0] > 0 else -0.1) * size
+        return Moved(change, np.full(len(faces), 0.2 * size))
 
     monkeypatch.setattr(disentangle, "move", move)
-    sides = {side: SIDES[side] for side in (0, 1)}
-    disentangle.measure(None, [Case(None, None)] * 3, SMILE, sides, tmp_path)
-    facts = np.load(tmp_path / "smile.clean.npz")
-    assert np.array_equal(facts["vector"], SIDES.numpy())
-    figures = [float(facts[name]) for name in ("leak", "kept", "drift")]
-    assert figures == pytest.approx([0.5 / 0.9 / (len(NAMES) - 1), 0.9, 0.3])
+
+
+def facts(folder):
+    table = np.load(folder / "smile.clean.npz")
+    return table["vector"], [float(table[name]) for name in ("leak", "kept", "drift")]
+
+
+def test_a_form_is_measured_as_calibrate_measures(moved, tmp_path):
+    disentangle.measure(None, [Case(None, None)] * 3, SMILE, {side: SIDES[side] for side in (0, 1)}, tmp_path)
+    vector, figures = facts(tmp_path)
+    assert np.array_equal(vector, SIDES.numpy())
+    assert figures == pytest.approx([0.3 / 0.9 / (len(NAMES) - 1), 0.9, 0.2])
+
+
+def test_a_form_that_is_a_little_too_weak_is_made_stronger(moved, tmp_path):
+    disentangle.measure(None, [Case(None, None)], SMILE, {1: 0.8 * SIDES[0]}, tmp_path)
+    vector, (_, kept, _) = facts(tmp_path)
+    assert kept == pytest.approx(1.01 * disentangle.PROMISED) and vector[0].max() == 0
+    disentangle.measure(None, [Case(None, None)], SMILE, {1: 0.5 * SIDES[0]}, tmp_path)
+    assert facts(tmp_path)[1][1] == pytest.approx(0.45)  # that is no little
+
+
+def test_the_former_form_stays_where_it_does_better(moved, tmp_path):
+    former = replace(SMILE, clean=torch.stack([SIDES[0], SIDES[1]]))
+    disentangle.measure(None, [Case(None, None)], former, {0: SIDES[1], 1: SIDES[0]}, tmp_path)
+    vector, _ = facts(tmp_path)
+    assert (vector == -1).all()
+    wild = replace(SMILE, clean=torch.stack([3 * SIDES[0], 3 * SIDES[0]]))  # leaks less, and becomes somebody else
+    disentangle.measure(None, [Case(None, None)], wild, {1: SIDES[1]}, tmp_path)
+    assert (facts(tmp_path)[0][1] == 1).all()
 
 
 def test_a_direction_without_a_disentangled_form_says_so():
