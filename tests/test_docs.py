@@ -184,7 +184,8 @@ def toys(monkeypatch, tmp_path):
             return self
 
     shift = torch.tensor([0, 0, 0.1, 0])
-    more = {name: fakes.FakeDirection(name, shift) for name in ("yaw", "closed_smile", "blond", "lipstick")}
+    names = ("yaw", "closed_smile", "sefa-4-8-3.5", "blond", "lipstick")
+    more = {name: fakes.FakeDirection(name, shift) for name in names}
     catalogue = fakes.CATALOGUE | more
     strategies = dict.fromkeys(STRATEGIES, fakes.fake_strategy)
     landmarks = np.zeros((68, 2))
