@@ -51,6 +51,7 @@ def test_from_upload_to_export_and_back(visit, picture, tmp_path):
     assert Recipe.from_json(provenance.recipe_text(result)).steps[0].strength == 1.5
 
     browsing.go(page, "Edit")
+    calm(page)  # a click while the whole page still runs can be lost: Streamlit drops it with the run
     page.locator(".st-key-reset button").click()
     page.wait_for_function("() => deep('input[data-edit=smile]')?.value == 0")
     browsing.go(page, "Photo")
