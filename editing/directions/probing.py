@@ -32,12 +32,7 @@ from stylegan2.generator import Generator
 BANDS = ((0, 4), (4, 7), (7, 10), (10, MERGED))
 STEP = 1.5  # whitened units of w that a move is long
 SPREAD = 0.07  # standard deviation of a disturbance's amount of every move
-DRIFT = (
-    0.018,
-    0.019,
-    0.004,
-    0.002,
-)  # what a move on a band adds to the drift's square: 900 handfuls of moves, measured
+DRIFT = (0.018, 0.019, 0.004, 0.002)  # what a move on a band adds to the drift's square, by 900 handfuls of moves
 RIDGE, OWN_RIDGE = 30.0, 30.0
 
 
