@@ -26,15 +26,18 @@ from stylegan2.errors import UsageError, WplusError
 
 app = console.app("Translation networks: RBDN, pix2pix, CycleGAN, BicycleGAN, StarGAN, InstaGAN, SPADE, LostGANs.")
 
-EACH = {"varied": 4, "captioned": 5}
-Values = Annotated[list[str] | None, typer.Option("--set", help="An edit of the catalogue: smile=2; repeatable.")]
+EACH = {"varied": 4, "captioned": 5, "ranged": 2}
+Values = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="An edit of the catalogue: smile=2, of ranged pairs smile=-2:2.8; repeatable."),
+]
 Labels = Annotated[list[str] | None, typer.Option("--label", help="NAME=JUDGE<NUMBER, young=age<32; repeatable.")]
 
 
 @app.command()
 def pairs(
     folder: Annotated[Path, typer.Argument(help="Where the shards go; a killed run goes on there.")],
-    kind: Annotated[str, typer.Option(help="degraded, edited, judged, labelled, varied, parsed or captioned.")],
+    kind: Annotated[str, typer.Option(help="degraded, edited, ranged, judged, labelled, varied, parsed or captioned.")],
     count: Annotated[int, typer.Option(min=1, help="Seeds, one a pair.")] = 1000,
     size: Annotated[int, typer.Option(help="Pixels along a side.")] = 256,
     psi: Annotated[float, typer.Option(min=0, max=1, help="Truncation.")] = 0.7,
@@ -45,19 +48,25 @@ def pairs(
     high: Annotated[float, typer.Option(help="Faces of B are judged above this.")] = 0.0,
     label: Labels = None,
     each: Annotated[
-        int | None, typer.Option(min=1, help="Pictures of B for one of A, of varied pairs (4); captions a face (5).")
+        int | None,
+        typer.Option(
+            min=1, help="Pictures of B for one of A, of varied (4) and ranged pairs (2); captions a face (5)."
+        ),
     ] = None,
     first_seed: Annotated[int, typer.Option(min=0, help="Seeds count from here.")] = 20_000_000,
+    disentangle: Annotated[bool, typer.Option("--disentangle", help="Of ranged pairs: move little else.")] = False,
 ) -> None:
     """Draw pairs, unpaired sets or labelled faces into a folder of shards."""
     tune_allocator()
     from editing.translation import factory
     from stylegan2 import checkpoints, zoo
 
-    strengths = {name: number(text, "--set") for name, text in map(named, edits or [])}
+    strengths = {
+        name: bounds(text) if kind == "ranged" else number(text, "--set") for name, text in map(named, edits or [])
+    }
     order = factory.Order(
         kind, size, psi, how, strengths or None, judge, low, high, dict(map(named, label or [])) or None,
-        (each or EACH[kind]) if kind in EACH else 1,
+        (each or EACH[kind]) if kind in EACH else 1, disentangle,
     )  # fmt: skip
     generator = checkpoints.load(zoo.path("mobilestylegan-ffhq-1024"))
     for path in factory.write(generator, folder, order, count, first_seed):
@@ -204,6 +213,15 @@ def named(text: str) -> tuple[str, str]:
     if not equals or not name or not value:
         raise UsageError(f"{text!r} is not NAME=VALUE.")
     return name, value
+
+
+def bounds(text: str) -> tuple[float, float]:
+    """'-2:2.8' -> (-2.0, 2.8)"""
+    low, colon, high = text.partition(":")
+    found = number(low, "--set"), number(high, "--set") if colon else 0.0
+    if not colon or not found[0] < found[1]:
+        raise UsageError(f"--set: {text!r} is no range: smile=-2:2.8")
+    return found
 
 
 def number(text: str, option: str) -> float:

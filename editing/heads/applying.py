@@ -46,6 +46,8 @@ def apply(order: Order) -> None:
     if draws(order.heads):
         return report(from_pictures(order))
     order.refuse(f"is for heads that draw a face; {', '.join(order.heads)} changes one.", **given, **random)
+    if any(name.startswith("distilled:") for name in order.heads):
+        return report(without_inversion(order))
     if any(name.startswith("instagan:") for name in order.heads):
         return report(on_all_faces(order))
     on_one_face(order)
@@ -110,6 +112,23 @@ def strengths(texts: Sequence[str]) -> dict[str, float]:
         registry.find(name.strip())
         found[name.strip()] = finite(value, name) if equals else 1.0
     return found
+
+
+def without_inversion(order: Order) -> Iterable[tuple[Path, Path | WplusError]]:
+    """Distilled edits of all faces of every photo, see `editing.heads.distilled`."""
+    from editing.heads import distilled
+    from editing.types import finite
+
+    found = {}
+    for text in order.heads:
+        name, equals, value = text.partition("=")
+        kind, _, edit = name.strip().partition(":")
+        if kind != distilled.KIND:
+            raise UsageError(
+                f"{name.strip()} needs the face's inversion: distilled edits go without, and by themselves."
+            )
+        found[edit] = finite(value, name) if equals else 1.0
+    return distilled.run(found, order.img, order.out)
 
 
 def on_all_faces(order: Order) -> Iterable[tuple[Path, Path | WplusError]]:

@@ -2,6 +2,7 @@
 
     python -m editing.translate pairs sketches/ --kind degraded --how sketch --count 2000 --size 128
     python -m editing.translate pairs smiles/   --kind edited --set smile=2 --count 2000
+    python -m editing.translate pairs moved/    --kind ranged --set smile=-2:2.8 --set age=-3:3.3 --each 2 --disentangle
     python -m editing.translate pairs ages/     --kind judged --judge age --low 28 --high 48 --count 1000
     python -m editing.translate pairs faces/    --kind labelled --label 'young=age<32' --label 'smiling=smile>0.3'
     python -m editing.translate pairs hair/     --kind varied --how sketch --each 4
@@ -13,6 +14,8 @@ at the next shard.  Arrays of a shard: `a` and `b` (N, S, S, 3) uint8 (b of `var
 (N, L) float32, and `w` or `ws`, the codes of a and b, float16.
 
 - degraded: a is b with something taken away (see `degrade`).   - edited: b is a with edits of the catalogue.
+- ranged: b (N, each, S, S, 3), every one of them a with one of several edits at a strength from its range; labels
+  (N, each, E) say which and how strong.
 - judged: a and b are different people, a judged below `low`, b above `high`.   - labelled: a with 0 or 1 a label; faces
   too near a threshold are left out.   - varied: a is degraded, the pictures of b share its coarse rows (style mixing,
   arXiv 1812.04948, section 3.1), so that one a has several right answers.   - parsed: a (N, S, S) is the face parser's
@@ -24,8 +27,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -35,14 +39,15 @@ from torch import Tensor
 
 from editing.directions import catalogue
 from editing.judges import population
-from editing.steps import direction
+from editing.steps import Layer, apply_step, direction, restyled
 from editing.translation.degrade import WAYS
+from editing.types import Inversion, Step, latent_step
 from stylegan2 import engine
 from stylegan2.errors import UsageError
 from stylegan2.files import replacing
 from stylegan2.generator import Generator
 
-KINDS = ("degraded", "edited", "judged", "labelled", "varied", "parsed", "captioned")
+KINDS = ("degraded", "edited", "ranged", "judged", "labelled", "varied", "parsed", "captioned")
 SHARD = 100
 MARGIN = 0.25  # population standard deviations around a label's threshold in which a face is neither
 SHARED_ROWS = 5  # of `varied`: pose, shape and mouth come from the first code, hair, skin and light from others
@@ -51,19 +56,21 @@ SECOND = 1 << 31  # added to a seed: further codes
 
 @dataclass(frozen=True)
 class Order:
-    """What a folder holds.  how: a key of `degrade.WAYS`; edits: name -> strength; judge, low, high: of `judged`;
-    labels: name -> '<judge><or><number>'; each: pictures of b, or captions, for one of a."""
+    """What a folder holds.  how: a key of `degrade.WAYS`; edits: name -> strength, of `ranged` (low, high); judge, low,
+    high: of `judged`; labels: name -> '<judge><or><number>'; each: pictures of b, or captions, for one of a;
+    disentangle: of `ranged`, the forms of edits that move as little else as possible, where there are such."""
 
     kind: str
     size: int = 256
     psi: float = 0.7
     how: str = ""
-    edits: Mapping[str, float] | None = None
+    edits: Mapping[str, float] | Mapping[str, tuple[float, float]] | None = None
     judge: str = ""
     low: float = 0.0
     high: float = 0.0
     labels: Mapping[str, str] | None = None
     each: int = 1
+    disentangle: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -72,9 +79,10 @@ class Order:
             raise UsageError(f"Pictures are 16, 32, ... or 1024 pixels wide, not {self.size}.")
         if self.kind in ("degraded", "varied") and self.how not in WAYS:
             raise UsageError(f"There is no way {self.how!r} to degrade a picture; there are {', '.join(WAYS)}.")
-        if self.kind == "edited":
+        if self.kind in ("edited", "ranged"):
             if not self.edits:
-                raise UsageError("Edited pairs need an edit: --set smile=2")
+                example = "smile=2" if self.kind == "edited" else "smile=-2:2.8"
+                raise UsageError(f"{self.kind.capitalize()} pairs need an edit: --set {example}")
             for name in self.edits:
                 direction(catalogue.load(), name)
         if self.kind == "judged" and not self.low < self.high:
@@ -107,21 +115,46 @@ def degraded(generator: Generator, order: Order, seeds: range) -> Samples:
 
 
 def edited(generator: Generator, order: Order, seeds: range) -> Samples:
-    from editing.steps import Layer, apply_step, restyled
-    from editing.types import Inversion, latent_step
-
     known = catalogue.load()
     steps = [latent_step(name, strength) for name, strength in order.edits.items()]
     for seed in seeds:
         ws = engine.broadcast(generator, engine.latents(generator, [seed], order.psi)).clone()
-        inversion = Inversion(ws=ws, family=generator.family)
-        for step in steps:
-            inversion = apply_step(inversion, step, known)
-        after = restyled(generator, Layer(None, inversion), steps, known).inversion
-        with torch.no_grad():
-            image = generator.synthesis(after.ws, after.deltas, after.features)
-        b = engine.to_uint8(engine.area_resize(image, order.size))[0]
+        b = with_steps(generator, ws, steps, known, order.size)
         yield {"a": drawn(generator, ws, order.size), "b": b, "w": half(ws[0, 0])}
+
+
+def ranged(generator: Generator, order: Order, seeds: range) -> Samples:
+    known, names = catalogue.load(), list(order.edits)
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        ws = engine.broadcast(generator, engine.latents(generator, [seed], order.psi)).clone()
+        labels, pictures = np.zeros((order.each, len(names)), np.float32), []
+        for row in labels:
+            which = int(rng.integers(len(names)))
+            row[which] = strength = float(rng.uniform(*order.edits[names[which]]))
+            make = partial(clean_step, known) if order.disentangle else latent_step
+            pictures.append(with_steps(generator, ws, [make(names[which], strength)], known, order.size))
+        yield {"a": drawn(generator, ws, order.size), "b": np.stack(pictures), "labels": labels, "w": half(ws[0, 0])}
+
+
+def clean_step(known: catalogue.Catalogue, name: str, strength: float) -> Step:
+    """The step of an edit, in its disentangled form where there is one on that side."""
+    step, clean = latent_step(name, strength), known[name].clean
+    if clean is None or not bool(clean[int(strength > 0)].any()):
+        return step
+    return step.model_copy(update={"parameters": {**step.parameters, "disentangle": True}})
+
+
+def with_steps(generator: Generator, ws: Tensor, steps: Sequence[Step], known: catalogue.Catalogue, size: int
+               ) -> np.ndarray:  # fmt: skip
+    """ws (1, num_ws, w_dim) -> the face after these edits, (size, size, 3) uint8"""
+    inversion = Inversion(ws=ws, family=generator.family)
+    for step in steps:
+        inversion = apply_step(inversion, step, known)
+    after = restyled(generator, Layer(None, inversion), steps, known).inversion
+    with torch.no_grad():
+        image = generator.synthesis(after.ws, after.deltas, after.features)
+    return engine.to_uint8(engine.area_resize(image, size))[0]
 
 
 def judged(generator: Generator, order: Order, seeds: range) -> Samples:
@@ -204,6 +237,7 @@ def captioned(generator: Generator, order: Order, seeds: range) -> Samples:
 MAKERS: Mapping[str, Callable[[Generator, Order, range], Samples]] = {
     "degraded": degraded,
     "edited": edited,
+    "ranged": ranged,
     "judged": judged,
     "labelled": labelled,
     "varied": varied,
@@ -235,7 +269,7 @@ def write(generator: Generator, folder: Path, order: Order, count: int, first_se
     if (
         note.exists()
         and any(folder.glob("[0-9]*.npy"))
-        and json.loads(note.read_text()) != json.loads(json.dumps(facts))
+        and {"disentangle": False} | json.loads(note.read_text()) != json.loads(json.dumps(facts))
     ):
         raise UsageError(f"{folder} holds other pairs already: choose another folder.")
     with replacing(note) as part:

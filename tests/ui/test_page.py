@@ -84,6 +84,19 @@ def test_the_brush_means_the_mask_of_this_face(state):
     assert edit.brush(state) is None
 
 
+def test_a_slider_for_the_brush_finds_the_mask_that_came_since(state):
+    done, state.lang, state.brush = [], "en", None
+    state.studio.masks, state.studio.steps = {}, lambda: []
+    state.studio.set = lambda edits, place, **_: done.append((edits, place))
+    state.sliders = message(1, (page.place("brush"), {"smile": {"value": 1, "stroke": 1}}))
+    edit.slid()
+    assert state.news and not done
+    state.brush = (page.place(), "mask:b")
+    state.sliders = message(2, (page.place("brush"), {"smile": {"value": 1, "stroke": 1}}))
+    edit.slid()
+    assert done == [({"smile": 1}, "mask:b")]
+
+
 @pytest.mark.parametrize("nothing", [None, {}, {"changes": None}])
 def test_nothing_came(state, nothing):
     state.sliders = nothing

@@ -262,9 +262,11 @@ def slid() -> None:
     state = st.session_state
     with page.told():
         for place, changes in page.changes("sliders"):
-            if place == "brush":
-                state.news = page.say("brush.none")
-                continue
+            if place == "brush":  # as the page had it when they moved: the mask may have come since
+                place = brush(state)
+                if place is None:
+                    state.news = page.say("brush.none")
+                    continue
             for name, change in changes.items():
                 strength = round(finite(change["value"], name), 2)
                 state.studio.set({name: strength}, place, disentangle=bool(state.get("clean")),

@@ -123,6 +123,9 @@ def test_what_does_not_fit_is_one_line(tmp_path, run):
         (2, "not a folder", ("fit", "pix2pix", "--a", tmp_path / "none", "--b", tmp_path, "--out", tmp_path / "run")),
         (2, "NAME=VALUE", ("pairs", tmp_path / "p", "--kind", "edited", "--set", "smile")),
         (2, "no number", ("pairs", tmp_path / "p", "--kind", "edited", "--set", "smile=much")),
+        (2, "'2' is no range", ("pairs", tmp_path / "p", "--kind", "ranged", "--set", "smile=2")),
+        (2, "'2:1' is no range", ("pairs", tmp_path / "p", "--kind", "ranged", "--set", "smile=2:1")),
+        (2, "'much' is no number", ("pairs", tmp_path / "p", "--kind", "ranged", "--set", "smile=much:1")),
     ]:  # fmt: skip
         got, _, error = run(*arguments, *(out if arguments[0] == "apply" else ()))
         assert (got, error.count("\n")) == (code, 1) and words in error, (arguments, error)

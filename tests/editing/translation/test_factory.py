@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from editing.directions.catalogue import load
 from editing.judges import population
 from editing.judges.parsing import parse
 from editing.judges.parsing.labels import PALETTE
 from editing.translation import data, factory
 from editing.translation.degrade import WAYS
 from editing.translation.factory import Order
+from editing.types import latent_step
 from stylegan2 import engine
 from stylegan2.errors import UsageError
 from stylegan2.mobile import MobileStyleGAN
@@ -93,6 +95,7 @@ def test_varied_answers_share_what_is_coarse(tiny):
         ({"kind": "degraded", "how": "gray", "size": 100}, "not 100"),
         ({"kind": "edited"}, "--set smile=2"),
         ({"kind": "edited", "edits": {"smlie": 2.0}}, "smile"),
+        ({"kind": "ranged"}, "--set smile=-2:2.8"),
         ({"kind": "judged", "judge": "age", "low": 3, "high": 2}, "--low below --high"),
         ({"kind": "judged", "judge": "beauty", "low": 1, "high": 2}, "no judge 'beauty'"),
         ({"kind": "labelled"}, "--label young=age<32"),
@@ -165,6 +168,27 @@ def test_edited_pairs_are_the_edit(weights):
     spread = population.load()["smile"][1]
     assert after.values["smile"] < before.values["smile"] - spread
     assert distance(before.descriptor, after.descriptor) < 0.45
+
+
+def test_ranged_pairs_say_which_edit_and_how_strong(mobile, tmp_path):
+    edits = {"smile": (-2.0, 2.8), "blond": (0.5, 2.3), "yaw": (-1.0, -0.5)}
+    order = Order("ranged", size=64, edits=edits, each=5, disentangle=True)
+    list(factory.write(mobile, tmp_path / "moved", order, 2, 7))
+    a, b, labels = (data.Shards(tmp_path / "moved", name) for name in ("a", "b", "labels"))
+    assert b[0].shape == (5, 64, 64, 3) and labels[0].shape == (5, 3)
+    used, known = set(), load()
+    for row, picture in zip(labels[1], b[1], strict=True):
+        (which,) = np.flatnonzero(row)
+        name, strength = list(edits)[which], float(row[which])
+        assert edits[name][0] <= strength <= edits[name][1]
+        used.add((name, round(strength, 2)))
+        ws = engine.broadcast(mobile, engine.latents(mobile, [8], order.psi))
+        step = latent_step(name, strength)
+        if known[name].clean is not None:
+            step = step.model_copy(update={"parameters": {**step.parameters, "disentangle": True}})
+        np.testing.assert_allclose(factory.with_steps(mobile, ws, [step], known, 64), picture, atol=1)
+    assert len(used) == 5 and not np.array_equal(labels[0], labels[1])
+    assert not list(factory.write(mobile, tmp_path / "moved", order, 2, 7))  # nothing is drawn again
 
 
 def test_parsed_pictures_come_with_their_maps(mobile, tmp_path):

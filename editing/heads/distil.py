@@ -1,0 +1,173 @@
+"""Teach one network what edits of the catalogue do to a picture (`editing.heads.distilled`).
+
+    python -m editing.translate pairs moved/ --kind ranged --size 512 --psi 0.8 --disentangle --set smile=-2:2.8 ...
+    python -m editing.heads.distil moved/ --out distilled.safetensors --images 16000      # goes on where it was killed
+
+The answer is known pixel by pixel, so there is no critic: an absolute error, more of it where the edit changes
+something, and the distance of EfficientNet-Lite0 features, which asks for teeth and hairs where a mean of all answers
+would be soft.  Pictures are turned, scaled, shifted, mirrored, toned and blurred, both alike: the network is to work
+on any crop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor
+
+from editing.heads import distilled
+from editing.heads.distilled import Distilled
+from editing.translation import data
+from encoders.batches import epoch_order
+from encoders.efficientnet import from_state
+from encoders.losses import perceptual
+from encoders.previewing import schedule
+from stylegan2 import engine, zoo
+from stylegan2.allocator import tune_allocator
+from stylegan2.errors import UsageError
+from stylegan2.files import replacing
+
+HELD_OUT = 32  # seeds at the end of a folder that are looked at only
+WEIGHED, FULL = 6.0, 0.15  # how much more an error counts where the edit changes the picture by FULL
+PERCEPTUAL, SMOOTH = 0.1, 0.02
+TURN, SCALE, SHIFT = 0.15, 0.13, 0.06  # of pictures: radians, a logarithm, halves of a picture
+TONE, GAIN, BLURRED = 0.25, 0.2, 0.3  # exponent, per channel, and how many are blurred
+SAVE_EVERY = 100
+
+
+class Pairs:
+    """A folder of `--kind ranged`: index -> a, one of its b, and that one's strengths."""
+
+    def __init__(self, folder: Path) -> None:
+        facts = data.facts(folder)
+        if facts.get("kind") != "ranged":
+            raise UsageError(f"{folder} holds no pairs of ranged edits: editing.translate pairs --kind ranged")
+        self.edits: Mapping[str, Sequence[float]] = facts["edits"]
+        self.a, self.b, self.labels = (data.Shards(folder, name) for name in ("a", "b", "labels"))
+        if len(self.a) <= HELD_OUT:
+            raise UsageError(f"{folder} holds {len(self.a)} faces; more than {HELD_OUT} are needed.")
+
+    def __len__(self) -> int:
+        return len(self.a)
+
+    def __getitem__(self, place: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+        index, which = place[0], place[1] % len(self.b[place[0]])
+        return (engine.to_float(self.a[index]), engine.to_float(self.b[index][which]),
+                torch.from_numpy(self.labels[index][which].copy())[None])  # fmt: skip
+
+
+def varied(a: Tensor, b: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """a, b (1, 3, S, S): the same change of place, tone and sharpness to both."""
+    turn, scale = rng.uniform(-TURN, TURN), np.exp(rng.uniform(-SCALE, SCALE))
+    x, y, flip = rng.uniform(-SHIFT, SHIFT), rng.uniform(-SHIFT, SHIFT), rng.choice([-1, 1])
+    cos, sin = scale * np.cos(turn), scale * np.sin(turn)
+    theta = torch.tensor([[[flip * cos, -sin, x], [flip * sin, cos, y]]], dtype=torch.float32)
+    both = torch.cat([a, b], 1)
+    grid = F.affine_grid(theta, list(both.shape), align_corners=False)
+    both = F.grid_sample(both, grid, padding_mode="reflection", align_corners=False)
+    if rng.random() < BLURRED:
+        size = both.shape[-1]
+        both = F.interpolate(
+            engine.area_resize(both, int(size * rng.uniform(0.4, 0.9))), size=(size, size), mode="bilinear"
+        )
+    gains = torch.tensor(rng.uniform(1 - GAIN, 1 + GAIN, 3), dtype=torch.float32).repeat(2)[None, :, None, None]
+    toned = ((both + 1) / 2).clamp(0, 1) ** float(np.exp(rng.uniform(-TONE, TONE))) * gains
+    return (toned.clamp(0, 1) * 2 - 1).split(3, 1)
+
+
+def losses(network: Distilled, features, a: Tensor, b: Tensor, strengths: Tensor) -> Tensor:
+    """Mean over a batch a, b (B, 3, S, S), strengths (B, E)."""
+    small = engine.area_resize(a, distilled.SIDE)
+    f, r, g = network.maps(small, strengths)
+    out = distilled.moved(a, small, f, r, g)
+    change = F.avg_pool2d((b - a).abs().mean(1, keepdim=True), 17, 1, 8)
+    weight = 1 + WEIGHED * (change / FULL).clamp(max=1)
+    near, far = (engine.area_resize(each, distilled.SIDE) for each in (out, b))
+    error = (weight * (out - b).abs()).mean() + (engine.area_resize(weight, distilled.SIDE) * (near - far).abs()).mean()
+    with torch.no_grad():
+        wanted = perceptual.features(features, far)
+    seen = perceptual.distance(perceptual.features(features, near), wanted).mean()
+    rough = sum((f.diff(dim=axis)).abs().mean() for axis in (2, 3)) * distilled.SIDE / 2
+    return error + PERCEPTUAL * seen + SMOOTH * rough
+
+
+@torch.no_grad()
+def held_out(network: Distilled, pairs: Pairs) -> dict[str, float]:
+    """Edit -> part of the absolute change of pictures it never saw that it explains."""
+    missed, changed = ({name: [] for name in network.edits} for _ in range(2))
+    for index in range(len(pairs) - HELD_OUT, len(pairs)):
+        for which in range(len(pairs.b[index])):
+            a, b, strengths = pairs[index, which]
+            name = network.edits[int(strengths.abs().argmax())]
+            missed[name].append(float((network(a, strengths) - b).abs().mean()))
+            changed[name].append(float((a - b).abs().mean()))
+    return {name: 1 - sum(missed[name]) / sum(changed[name]) for name in network.edits if changed[name]}
+
+
+def train(pairs: Pairs, out: Path, images: int, rate: float, batch: int, minutes: float | None) -> None:
+    features = from_state(load_file(zoo.path("efficientnet-lite0"))).requires_grad_(False)
+    torch.manual_seed(0)
+    network = Distilled(list(pairs.edits), list(pairs.edits.values()))
+    average, kept, first = copy.deepcopy(network), out.with_suffix(".state"), 0
+    adam = torch.optim.AdamW(network.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=0.01)
+    if kept.exists():
+        state = torch.load(kept, weights_only=True)
+        first = state["step"]
+        for part, name in ((network, "network"), (average, "average"), (adam, "adam")):
+            part.load_state_dict(state[name])
+    steps, began, told = images // batch, time.monotonic(), []
+    for step in range(first, steps):
+        rows = []
+        for place in epoch_order(len(pairs) - HELD_OUT, batch, step, 0):
+            rng = np.random.default_rng((step, int(place)))
+            a, b, strengths = pairs[int(place), int(rng.integers(1 << 16))]
+            rows.append((*varied(a, b, rng), strengths))
+        loss = losses(network, features, *(torch.cat(column) for column in zip(*rows, strict=True)))
+        adam.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        for group in adam.param_groups:
+            group["lr"] = float(rate * schedule(step, steps))
+        adam.step()
+        told.append(loss.item())
+        with torch.no_grad():
+            for mine, theirs in zip(average.parameters(), network.parameters(), strict=True):
+                mine.lerp_(theirs, 1 - min(0.995, (step + 1) / (step + 10)))
+        spent = (time.monotonic() - began) / 60
+        over = step + 1 == steps or (minutes is not None and spent > minutes)
+        if (step + 1) % SAVE_EVERY == 0 or over:
+            distilled.save(out, average)
+            state = {"step": step + 1, "network": network.state_dict(), "average": average.state_dict()}
+            with replacing(kept) as part:
+                torch.save(state | {"adam": adam.state_dict()}, part)
+            print(f"images {(step + 1) * batch} minutes {spent:.1f} loss {np.mean(told):.4f}", flush=True)
+            told = []
+        if (step + 1) % (5 * SAVE_EVERY) == 0 or over:
+            print(*(f"{name} {part:.2f}" for name, part in held_out(average, pairs).items()), flush=True)
+        if over:
+            return
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("pairs", type=Path)
+    parser.add_argument("--out", type=Path, required=True, help="the weights' file")
+    parser.add_argument("--images", type=int, default=16000, help="how many are seen in all")
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--minutes", type=float, help="stop after so long; the next run goes on")
+    options = parser.parse_args()
+    tune_allocator()
+    train(Pairs(options.pairs), options.out, options.images, options.rate, options.batch, options.minutes)
+
+
+if __name__ == "__main__":
+    main()

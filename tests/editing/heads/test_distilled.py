@@ -1,0 +1,199 @@
+"""Distilled edits: what the maps do to a picture, files, training, and photos."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from editing import provenance
+from editing.faces import photo as photos
+from editing.heads import distil, distilled
+from editing.heads.distilled import SIDE, Distilled, moved
+from stylegan2 import engine
+from stylegan2.errors import NoFaceFound, UsageError, WplusError
+
+EDITS = {"smile": (-2.0, 2.8), "mouth_open": (0.0, 2.0)}
+
+
+def network(told=0.0):
+    """Untrained; told: how much its maps say."""
+    torch.manual_seed(3)
+    made = Distilled(list(EDITS), list(EDITS.values()))
+    made.close.weight.data += told * torch.randn_like(made.close.weight)
+    return made.eval().requires_grad_(False)
+
+
+def noise(size, seed=0):
+    return torch.rand(1, 3, size, size, generator=torch.manual_seed(seed)) * 2 - 1
+
+
+@pytest.fixture
+def shipped(tmp_path, monkeypatch):
+    """A file in place of the one that ships."""
+    path = tmp_path / "heads" / "distilled.safetensors"
+    path.parent.mkdir()
+    distilled.save(path, network(0.02))
+    monkeypatch.setattr(distilled, "SHIPPED", path)
+    distilled.load.cache_clear()
+    yield distilled.load(path)
+    distilled.load.cache_clear()
+
+
+def test_maps_move_take_away_detail_and_add():
+    picture = noise(512)
+    small = engine.area_resize(picture, SIDE)
+    still, nothing = torch.zeros(1, 2, SIDE, SIDE), torch.zeros(1, 1, SIDE, SIDE)
+    light = torch.zeros(1, 3, SIDE, SIDE)
+    torch.testing.assert_close(moved(picture, small, still, light, nothing), picture, atol=1e-4, rtol=0)
+    aside = still.clone()
+    aside[:, 0] = 8 * 2 / 512  # everything is fetched from 8 pixels further right
+    found = moved(picture, small, aside, light, nothing)
+    torch.testing.assert_close(found[..., :-9], picture[..., 8:-1], atol=1e-3, rtol=0)
+    soft = moved(picture, small, still, light, nothing - 1)
+    base = torch.nn.functional.interpolate(small, size=(512, 512), mode="bilinear")
+    torch.testing.assert_close(soft, base, atol=1e-4, rtol=0)
+    torch.testing.assert_close(moved(picture, small, still, light + 0.25, nothing), picture + 0.25, atol=1e-4, rtol=0)
+
+
+def test_nothing_is_done_at_strength_0_and_unknown_edits_are_refused():
+    made, picture = network(0.05), noise(300)
+    assert made.edit(picture, {"smile": 0.0}) is picture
+    assert all(each.abs().max() == 0 for each in made.maps(noise(SIDE), torch.zeros(1, 2)))
+    half, whole = (made.maps(noise(SIDE), torch.tensor([[strength, 0.0]]))[1].abs().mean() for strength in (1e-3, 2.8))
+    assert 0 < half < 0.01 * whole
+    with pytest.raises(UsageError, match="smlie.*smile"):
+        made.edit(picture, {"smlie": 1.0})
+
+
+def test_strengths_are_told_apart_by_name_and_side():
+    rows = network().relative(torch.tensor([[1.4, 0.0], [-1.0, 0.0], [0.0, 2.0], [0.0, -1.0]]))
+    torch.testing.assert_close(rows[0], torch.tensor([0.5, 0, 0, 0]))
+    torch.testing.assert_close(rows[1], torch.tensor([0, 0, 0.5, 0]))
+    torch.testing.assert_close(rows[2], torch.tensor([0.0, 1, 0, 0]))
+
+
+def test_edits_follow_one_another():
+    made, picture = network(0.03), noise(SIDE)
+    one = made.edit(picture, {"smile": 1.0})
+    both = made.edit(picture, {"smile": 1.0, "mouth_open": 1.0})
+    torch.testing.assert_close(made.edit(one, {"mouth_open": 1.0}), both)
+    assert not torch.equal(one, both)
+
+
+def test_a_file_gives_back_what_went_into_it_and_others_are_refused(tmp_path):
+    path, made = tmp_path / "a.safetensors", network(0.02)
+    distilled.save(path, made)
+    found = distilled.load(path)
+    assert found.edits == tuple(EDITS) and found.ends == tuple(EDITS.values())
+    assert not any(parameter.requires_grad for parameter in found.parameters())
+    expected = made.edit(noise(SIDE), {"smile": 2.0})
+    torch.testing.assert_close(found.edit(noise(SIDE), {"smile": 2.0}), expected, atol=0.02, rtol=0)  # float16
+    state = load_file(path)
+    facts = {"kind": "distilled", "edits": list(EDITS), "ends": list(EDITS.values())}
+    for broken, tensors in [
+        (facts | {"kind": "pix2pix"}, state), (facts | {"edits": ["smile"]}, state),
+        (facts | {"ends": [[1, 2], [0, 1]]}, state), (facts | {"ends": "ab"}, state), ({"kind": "distilled"}, state),
+        (facts, {k: v for k, v in state.items() if "close" not in k}),
+        (facts, {k: v[:1] if "open" in k else v for k, v in state.items()}),
+        (facts, state | {"distilled.close.bias": state["distilled.close.bias"] * float("nan")}),
+    ]:  # fmt: skip
+        bad = tmp_path / "bad.safetensors"
+        save_file(tensors, bad, metadata={"heads": json.dumps(broken)})
+        distilled.load.cache_clear()
+        with pytest.raises(WplusError) as error:
+            distilled.load(bad)
+        assert "bad.safetensors" in str(error.value) and "\n" not in str(error.value)
+    (tmp_path / "bad.safetensors").write_bytes(b"none")
+    distilled.load.cache_clear()
+    with pytest.raises(WplusError, match="cannot be read"):
+        distilled.load(tmp_path / "bad.safetensors")
+
+
+def pairs(folder, count=34):
+    """Faces of one colour; smile makes them lighter."""
+    folder.mkdir()
+    facts = {"kind": "ranged", "edits": EDITS}
+    (folder / "facts.json").write_text(json.dumps(facts))
+    random = np.random.default_rng(0)
+    a = np.broadcast_to(random.integers(60, 150, (count, 1, 1, 3)), (count, 64, 64, 3)).astype(np.uint8)
+    labels = np.zeros((count, 2, 2), np.float32)
+    labels[:, 0, 0], labels[:, 1, 0] = 2.8, 2.0
+    b = np.stack([a + 70, a + 50], 1)
+    for name, array in (("a", a), ("b", b), ("labels", labels)):
+        np.save(folder / f"0.{name}.npy", array)
+    (folder / "0.seeds").write_text(f"{count}\n")
+    return folder
+
+
+@pytest.mark.weights
+def test_it_learns_and_goes_on_where_it_was(tmp_path, monkeypatch, weights):
+    weights("efficientnet-lite0")
+    monkeypatch.setattr(distil, "SAVE_EVERY", 4)
+    made, out = distil.Pairs(pairs(tmp_path / "pairs")), tmp_path / "out.safetensors"
+    distil.train(made, out, 24, 0.01, 1, 0)  # no time: one step
+    assert torch.load(out.with_suffix(".state"), weights_only=True)["step"] == 1
+    distil.train(made, out, 24, 0.01, 1, None)
+    assert torch.load(out.with_suffix(".state"), weights_only=True)["step"] == 24
+    found = distilled.load(out)
+    a = made[0, 0][0]
+    wanted, reached = 70 / 127.5, float((found.edit(a, {"smile": 2.8}) - a).mean())
+    assert 0.3 * wanted < reached < 1.7 * wanted
+
+
+def test_other_folders_are_no_pairs_of_ranged_edits(tmp_path):
+    folder = pairs(tmp_path / "few", distil.HELD_OUT)
+    with pytest.raises(UsageError, match="more than 32"):
+        distil.Pairs(folder)
+    (folder / "facts.json").write_text(json.dumps({"kind": "edited"}))
+    with pytest.raises(UsageError, match="--kind ranged"):
+        distil.Pairs(folder)
+
+
+def test_both_pictures_are_varied_alike():
+    a = noise(64)
+    for seed in range(4):
+        one, other = distil.varied(a, a.clone(), np.random.default_rng(seed))
+        torch.testing.assert_close(one, other)
+        assert one.abs().max() <= 1 and not torch.equal(one, a)
+
+
+def test_all_faces_of_a_photo_are_edited_and_the_rest_is_the_photo(shipped, generated):
+    both = np.full((560, 1060, 3), 128, np.uint8)
+    for left, seed in ((20, 3), (540, 9)):
+        both[30:530, left : left + 500] = np.asarray(Image.fromarray(generated(seed)).resize((500, 500)))
+    photo = photos.from_rgb(both)
+    result = distilled.on_photo(shipped, photo, {"smile": 2.0}).rgb
+    changed = (result != both).any(-1)
+    assert changed[:, :530].any() and changed[:, 530:].any() and not changed[:8].any()
+    assert distilled.on_photo(shipped, photo, {"smile": 0.0}) is photo
+    with pytest.raises(NoFaceFound, match="No face"):
+        distilled.on_photo(shipped, photos.from_rgb(np.full((90, 90, 3), 128, np.uint8)), {"smile": 1.0})
+
+
+def test_the_command_writes_marked_pictures_and_tells_what_it_could_not(shipped, generated, tmp_path, capsys):
+    from editing import translate
+
+    folder = tmp_path / "in"
+    folder.mkdir()
+    Image.fromarray(generated(3)).resize((512, 512)).save(folder / "a.png")
+    (folder / "b.png").write_bytes(b"none")
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as end:
+            translate.main(["apply", "--img", str(folder), "--out", str(tmp_path / "out"), *arguments])
+        return end.value.code, *capsys.readouterr()
+
+    code, out, error = run("--head", "distilled:smile=2", "--head", "distilled:mouth_open")
+    assert code == 1 and "b.png" in error and out.split() == [str(tmp_path / "out" / "a.png")]
+    assert provenance.is_marked(photos.load(tmp_path / "out" / "a.png"))
+    for arguments, words in [
+        (["--head", "distilled:smlie"], "smile"),
+        (["--head", "distilled:smile", "--head", "cyclegan:young2old"], "by themselves"),
+        (["--head", "distilled:smile=much"], "finite"),
+        (["--head", "distilled:smile", "--steps", "3"], "--steps"),
+    ]:
+        code, out, error = run(*arguments)
+        assert code == 2 and words in error and not out
