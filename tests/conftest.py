@@ -14,6 +14,17 @@ import torch
 GOLDEN = Path(__file__).parent / "golden"
 
 
+def pytest_collection_modifyitems(config, items):
+    """With two processes: a file's tests stay together, as do those that drive a browser, which begin since they take
+    longest."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    for item in items:
+        group = "browser" if "browser" in item.fixturenames else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: "browser" not in item.fixturenames)
+
+
 class Golden:
     """A reference network as figures: its tensors and inputs are redrawn, its outputs compared at sampled places.
 

@@ -24,7 +24,8 @@ change a face by nature (0.6). A range that begins or ends at 0 has another end 
 moved, and edits that fail were left out, by these same faces: figures close to a limit are a little kind, and other
 faces will pass it somewhat more often. **Leak**: what the other judges move on average for one standard deviation
 of its own; **clean**: that with `--disentangle`, where there is such a form, and the share of its own movement that
-it keeps; then what leaks most. [Both forms at the ends of their ranges](gallery/disentangled.webp).
+it keeps; then what leaks most. On 64 faces that neither figures nor search have seen, these forms leak 54% less than
+their edits (`bench.leakage`). [Both forms at the ends of their ranges](gallery/disentangled.webp).
 
 ```sh
 python -m editing.directions.calibrate work/ --photos aligned/                   # then with --collect alone

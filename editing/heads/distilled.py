@@ -26,7 +26,7 @@ from editing import provenance
 from editing.faces import align, detect, paste
 from editing.faces import photo as photos
 from editing.heads import files
-from editing.types import Recipe
+from editing.types import Recipe, Step
 from stylegan2 import console, engine, weights
 from stylegan2.errors import NoFaceFound, UsageError, WplusError
 
@@ -178,17 +178,23 @@ def on_photo(network: Distilled, photo: photos.Photo, strengths: Mapping[str, fl
     return photo
 
 
+def recipe_of(strengths: Mapping[str, float]) -> Recipe:
+    """What was done, for whoever reads the file: pinned to the network, of every face, and no edit of an inversion."""
+    pin = files.sha256(SHIPPED)
+    steps = (Step(op=KIND, parameters={"name": n, "strength": s}, direction_sha256=pin) for n, s in strengths.items())
+    return Recipe(steps=tuple(steps))
+
+
 def run(strengths: Mapping[str, float], img: Path, out: Path) -> Iterator[tuple[Path, Path | WplusError]]:
     """Every photo of a file or folder, edited: (its path, a written file or what was wrong with it)."""
     from editing.translation.applying import places, written
 
     network, found = load(), places(img, out)
     network.edit(torch.zeros(1, 3, SIDE, SIDE), strengths)  # refuses names before anything is read
-    sources = {path.resolve() for path, _ in found}
+    recipe, sources = recipe_of(strengths), {path.resolve() for path, _ in found}
     for path, base in found:
         try:
             (file,) = written(base, 1, sources)
-            result = on_photo(network, photos.load(path), strengths)
-            yield path, provenance.save(result, file, Recipe(), sidecar=False)
+            yield path, provenance.save(on_photo(network, photos.load(path), strengths), file, recipe, sidecar=False)
         except WplusError as error:
             yield path, error

@@ -12,6 +12,7 @@ from editing import provenance
 from editing.faces import photo as photos
 from editing.heads import distil, distilled
 from editing.heads.distilled import SIDE, Distilled, moved
+from editing.types import Recipe
 from stylegan2 import engine
 from stylegan2.errors import NoFaceFound, UsageError, WplusError
 
@@ -188,7 +189,11 @@ def test_the_command_writes_marked_pictures_and_tells_what_it_could_not(shipped,
 
     code, out, error = run("--head", "distilled:smile=2", "--head", "distilled:mouth_open")
     assert code == 1 and "b.png" in error and out.split() == [str(tmp_path / "out" / "a.png")]
-    assert provenance.is_marked(photos.load(tmp_path / "out" / "a.png"))
+    written = photos.load(tmp_path / "out" / "a.png")
+    steps = Recipe.from_json(provenance.recipe_text(written)).steps
+    assert provenance.is_marked(written)
+    assert [(step.op, step.parameters["name"], step.strength) for step in steps] == [
+        ("distilled", "smile", 2.0), ("distilled", "mouth_open", 1.0)]  # fmt: skip
     for arguments, words in [
         (["--head", "distilled:smlie"], "smile"),
         (["--head", "distilled:smile", "--head", "cyclegan:young2old"], "by themselves"),
