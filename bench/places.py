@@ -10,9 +10,10 @@
 spade: faces from maps of faces, in two styles; intersection over union of the parser's map of the result with the map
 that was asked for, by class over all faces, and its mean over classes; perceptual distance (EfficientNet-Lite0's
 features) between the two styles relative to that between random faces.  lostgans: parts moved by 4 to 8 percent of the
-picture's width in eight directions; how much of the way the parsed part's centroid went; IoU of the parsed part's box
-with the target's, and of the box that did not move; IoU of other parts with themselves.  instagan: share of faces whose
-judge says that they crossed, and mean |difference| outside the masks, in 255ths.
+picture's width in eight directions; how much of the way the parsed part's centroid went, and that of the map that was
+asked for, which ends at the picture's edge; IoU of the parsed part's box with the target's, and of the box that did not
+move; IoU of other parts with themselves.  instagan: share of faces whose judge says that they crossed, and mean
+|difference| outside the masks, in 255ths.
 """
 
 from __future__ import annotations
@@ -163,23 +164,24 @@ def lostgans(bench: Bench, folder: Path, count: int, path: Path | None) -> None:
             now, to = repaint.of(after, part), repaint.shifted(box, *move)
             went = (middle(now) - middle(inside)) @ move / length**2 if now.any() else 0.0
             asked = spatial.followed(labels, [step])[0]
+            could = (middle(repaint.of(asked, part)) - middle(inside)) @ move / length**2
             others = [overlap(repaint.of(after, o), repaint.of(asked, o)) for o in OTHERS
                       if o != part and repaint.of(labels, o).mean() > 0.001]  # fmt: skip
             target = boxed(to)
             reached = repaint.box_of(now)
-            results[part].append([went, overlap(boxed(reached), target) if reached else 0.0,
+            results[part].append([went, could, overlap(boxed(reached), target) if reached else 0.0,
                                   overlap(boxed(box), target), overlap(now, repaint.of(asked, part)), np.mean(others),
                                   min(others)])  # fmt: skip
             row += [drawn, PALETTE[after]]
         if len(row) == 1 + 2 * len(MOVED):
             rows.append(row)
-    print("| part | of the way | covers 70% | box IoU | unmoved | good | mask IoU | others | worst other |")
-    print("|---" * 9 + "|")
+    print("| part | of the way | its map | covers 70% | box IoU | unmoved | good | mask IoU | others | worst other |")
+    print("|---" * 10 + "|")
     for part, values in results.items():
         v = np.array(values)
-        good = (v[:, 1] >= v[:, 2] + 0.3) | (v[:, 1] >= 0.8)
+        good = (v[:, 2] >= v[:, 3] + 0.3) | (v[:, 2] >= 0.8)
         mean = [f"{number:.2f}" for number in v.mean(0)]
-        cells = [part, mean[0], f"{np.mean(v[:, 0] >= 0.7):.0%}", mean[1], mean[2], f"{good.mean():.0%}", *mean[3:]]
+        cells = [part, *mean[:2], f"{np.mean(v[:, 0] >= 0.7):.0%}", *mean[2:4], f"{good.mean():.0%}", *mean[4:]]
         print("| " + " | ".join(cells) + " |", flush=True)
     sheet(rows[:8], path)
 

@@ -4,8 +4,8 @@ After `make demo` and `python -m hyperstyle.domain --style drawing --out drawing
 
 Only generated faces are shown, and NASA's public-domain portrait of Eileen Collins with smile and pose.
 Writes docs/gallery/{faces,inversion,encoder,demo,catalogue,disentangled,regions,mixing,pictures,many,moved,maps,
-instances,text}.webp and a sheet for every edit into docs/gallery/edits/, each below 300 KB.  With names of makers
-(below) after the files, only what they make.
+instances,distilled,text}.webp and a sheet for every edit into docs/gallery/edits/, each below 300 KB.  With names of
+makers (below) after the files, only what they make.
 """
 
 from __future__ import annotations
@@ -293,6 +293,23 @@ def said(generator, catalogue, seeds=(5, 19, 12, 33), size=208) -> None:
     write([[drawn(ws, sentence) for sentence in ("", *SENTENCES)] for ws in codes], "text.webp")
 
 
+def distil(generator, seeds=(61, 19, 12, 33), size=160) -> None:
+    """Faces, and what the distilled edits make of their pictures at the ends of what they have seen."""
+    from editing.heads import distilled
+
+    network = distilled.load()
+    ends = [(name, end) for name, both in zip(network.edits, network.ends, strict=True) for end in both if end]
+    rows = []
+    for _, _, picture in engine.faces(generator, seeds):
+        face = engine.to_float(picture)
+        row = [labelled(engine.to_uint8(engine.area_resize(face, size))[0], "the face")]
+        for name, end in ends:
+            edited = engine.area_resize(network.edit(face, {name: end}), size)
+            row.append(labelled(engine.to_uint8(edited)[0], f"{name} {end:+g}"))
+        rows.append(row)
+    write(rows, "distilled.webp")
+
+
 def demo(folder: Path) -> None:
     """The portrait of `make demo`, before and after, whole photo."""
     before = Image.open(ROOT / "samples" / "astronaut.jpg").convert("RGB")
@@ -315,6 +332,7 @@ def main() -> None:
         "encoder": lambda: encoded(generator),
         "pictures": lambda: pictures(generator),
         "places": lambda: places(generator, catalogue),
+        "distilled": lambda: distil(generator),
         "text": lambda: said(generator, catalogue),
         "demo": lambda: demo(Path(folder)),
         "mixing": lambda: mixes(generator, catalogue, Path(drawing)),

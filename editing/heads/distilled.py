@@ -9,6 +9,8 @@ of any size: how to move it (f), what to add to it (r), and how much of its own 
     P'(p) = B(p + f) + (1 + g(p)) H(p + f) + r(p),    P = B + H,    B: what 256 pixels of P can say
 
 so that pores and hairs stay the photo's own.  f, r and g are 0 at strength 0: then the crop comes back as it is.
+Aligned faces have their mouths at about the same place: what an edit does to everybody is a map of its own (`field`),
+and the network, which knows where it looks (`where`), says what is different for this face.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ SIDE, CROP = 256, 1024  # pixels that the network reads, and of a face that is c
 WIDTHS = (24, 48, 96, 128)  # channels at 128, 64, 32 and 16 pixels
 WIDE, DEEP = 64, 3  # of what reads the strengths; blocks at 16 pixels
 FURTHEST = 0.25  # of half a picture: how far f may reach
+FIELD = 64  # pixels of what an edit does to everybody
 
 
 class Block(nn.Module):
@@ -55,13 +58,13 @@ class Block(nn.Module):
 
 
 class Distilled(nn.Module):
-    """A U-Net that reads strengths.  edits: their names; ends: (low, high) of each, the strengths it has seen."""
+    """A U-Net that reads strengths, and fields.  edits: their names; ends: (low, high) of each, what it has seen."""
 
     def __init__(self, edits: Sequence[str], ends: Sequence[Sequence[float]], widths: Sequence[int] = WIDTHS) -> None:
         super().__init__()
         self.edits, self.ends = tuple(edits), tuple((float(low), float(high)) for low, high in ends)
-        if not self.edits or len(self.edits) != len(self.ends):
-            raise ValueError("as many ranges as edits are needed")
+        if not self.edits or len(self.edits) != len(self.ends) or not all(isinstance(name, str) for name in self.edits):
+            raise ValueError("it needs names of edits, and as many ranges")
         if any(not (np.isfinite((low, high)).all() and low <= 0 <= high and low < high) for low, high in self.ends):
             raise ValueError("a range of strengths has 0 within it")
         deep = widths[-1]
@@ -72,6 +75,10 @@ class Distilled(nn.Module):
         self.deep = nn.ModuleList([Block(deep) for _ in range(DEEP)])
         self.up = nn.ModuleList([nn.Conv2d(b, a, 1) for a, b in zip(widths, widths[1:], strict=False)])
         self.draw = nn.ModuleList([Block(width) for width in widths[:-1]])
+        self.where = nn.ParameterList(
+            [nn.Parameter(torch.zeros(width, SIDE >> n, SIDE >> n)) for n, width in enumerate(widths[1:], 2)]
+        )
+        self.field = nn.Parameter(torch.zeros(2 * len(self.edits), 6, FIELD, FIELD))
         self.close = nn.Conv2d(widths[0], 24, 3, padding=1)
         nn.init.zeros_(self.close.weight)
         nn.init.zeros_(self.close.bias)
@@ -89,18 +96,17 @@ class Distilled(nn.Module):
         g (B, 1, ...), all at SIDE."""
         parts = self.relative(strengths)
         said = self.listen(parts)
-        x, kept = self.open(F.pixel_unshuffle(small, 2)), []
-        for block, down in zip(self.read, [*self.down, None], strict=True):
-            x = block(x, said)
-            if down is not None:
-                kept.append(x)
-                x = down(F.pixel_unshuffle(x, 2))
+        x, kept = self.read[0](self.open(F.pixel_unshuffle(small, 2)), said), []
+        for block, down, where in zip(self.read[1:], self.down, self.where, strict=True):
+            kept.append(x)
+            x = block(down(F.pixel_unshuffle(x, 2)) + where, said)
         for block in self.deep:
             x = block(x, said)
         for block, up, skip in zip(reversed(self.draw), reversed(self.up), reversed(kept), strict=True):
             x = block(F.interpolate(up(x), scale_factor=2.0) + skip, said)
         amount = parts.sum(1).clamp(max=1)[:, None, None, None]  # nothing is done at strength 0, whatever was learned
-        f, r, g = (F.pixel_shuffle(self.close(x), 2) * amount).split((2, 3, 1), 1)
+        everybody = F.interpolate(torch.einsum("bj,jchw->bchw", parts, self.field), size=(SIDE, SIDE), mode="bilinear")
+        f, r, g = (F.pixel_shuffle(self.close(x), 2) * amount + everybody).split((2, 3, 1), 1)
         return FURTHEST * torch.tanh(f), r, torch.tanh(g)
 
     def forward(self, pictures: Tensor, strengths: Tensor) -> Tensor:
