@@ -5,7 +5,7 @@
 
 Both forms of every edit that has a disentangled one, at the ends of the plain edit's range, on 64 generated faces.
 Leak: what the other judges move on average for one standard deviation of the edit's own, as in docs/catalogue.md;
-kept: the disentangled form's share of what the plain one moves on the same faces, at the weaker end.
+kept: the disentangled form's share of what the plain one moves on the same faces, at either end.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 
 from editing.directions.calibrate import Case, Moved, aim, cases, generated, limit, move
 from editing.directions.catalogue import MERGED, Direction, leak, load
+from editing.steps import direction_sha256
 from stylegan2 import checkpoints, zoo
 from stylegan2.allocator import tune_allocator
 from stylegan2.files import replacing
@@ -27,27 +28,29 @@ SEEDS = range(10_000, 10_064)
 
 
 def seen(generator: Generator, faces: list[Case], direction: Direction, side: int, clean: bool, work: Path) -> Moved:
-    path = work / f"{direction.name}.{side}.{clean:d}.npz"
+    end = direction.safe_range[side]
+    if clean:
+        direction = replace(direction, vector=direction.clean[side], rows=(0, MERGED))
+    path = work / f"{direction.name}.{end:g}.{direction_sha256(direction)[:12]}.npz"
     if not path.exists():
-        if clean:
-            direction = replace(direction, vector=direction.clean[side], rows=(0, MERGED))
-        found = move(generator, faces, direction, direction.safe_range[side])
+        found = move(generator, faces, direction, end)
         with replacing(path) as part, open(part, "wb") as stream:
             np.savez(stream, change=found.change, drift=found.drift)
     with np.load(path) as table:
         return Moved(table["change"], table["drift"])
 
 
-def row(direction: Direction, sides: list[tuple[Moved, Moved]]) -> tuple[float, float]:
-    """Prints an edit's figures -> leak of both forms."""
+def row(direction: Direction, sides: list[tuple[Moved, Moved]]) -> tuple[float, float, list[float]]:
+    """Prints an edit's figures -> leak of both forms, and what is kept at the ends that are open."""
     target, _ = aim(direction)
     means = [[np.nan_to_num(np.nanmean(form.change, 0)) for form in forms] for forms in sides]
     leaks = [float(np.mean([leak(forms[k], target) for forms in means])) for k in (0, 1)]
-    kept = min(clean[target] / plain[target] for plain, clean in means)
+    kept = [float(clean[target] / plain[target]) for plain, clean in means]
+    shares = ", ".join(f"{share:.0%}" for share in kept)
     drift = max(float(np.nanmedian(clean.drift)) for _, clean in sides)
-    print(f"| {direction.name} | {leaks[0]:.3f} | {leaks[1]:.3f} | {leaks[1] / leaks[0] - 1:+.0%} | {kept:.0%} "
+    print(f"| {direction.name} | {leaks[0]:.3f} | {leaks[1]:.3f} | {leaks[1] / leaks[0] - 1:+.0%} | {shares} "
           f"| {drift:.3f} (of {limit(direction):g}) |", flush=True)  # fmt: skip
-    return leaks[0], leaks[1]
+    return leaks[0], leaks[1], kept
 
 
 def main() -> None:
@@ -61,15 +64,18 @@ def main() -> None:
     faces = cases(generator, generated(generator, SEEDS))
     todo = [direction for direction in load().values() if direction.clean is not None]
     print("| edit | leak | disentangled | | kept | drift |\n|---|---|---|---|---|---|")
-    totals = []
+    found = []
     for direction in todo[options.part[0] :: options.part[1]]:
         sides = [
             tuple(seen(generator, faces, direction, side, clean, options.work) for clean in (False, True))
             for side in (0, 1) if direction.safe_range[side]
         ]  # fmt: skip
-        totals.append(row(direction, sides))
-    plain, clean = np.sum(totals, 0)
-    print(f"{len(totals)} edits: {plain:.3f} -> {clean:.3f} ({clean / plain - 1:+.1%})")
+        found.append(row(direction, sides))
+    if found:
+        plain, clean = (sum(each[k] for each in found) for k in (0, 1))
+        kept = np.concatenate([each[2] for each in found])
+        print(f"{len(found)} edits: {plain:.3f} -> {clean:.3f} ({clean / plain - 1:+.1%}); {kept.mean():.0%} kept, "
+              f"80% or more at {np.sum(kept >= 0.8)} of {len(kept)} ends")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def described(source: Path | str, title: str) -> Iterator[None]:
     """What does not fit inside becomes `SOURCE is not TITLE: REASON.`"""
     try:
         yield
-    except (KeyError, ValueError, IndexError, TypeError, ZeroDivisionError) as error:
+    except (KeyError, ValueError, IndexError, TypeError, ArithmeticError) as error:
         reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
         raise CheckpointError(f"{source} is not {title}: {reason}.") from None
 

@@ -14,15 +14,25 @@ import torch
 GOLDEN = Path(__file__).parent / "golden"
 
 
+BROWSER = "tests/ui/test_browser"
+
+
 def pytest_collection_modifyitems(config, items):
-    """With two processes: a file's tests stay together, as do those that drive a browser, which begin since they take
-    longest."""
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    for item in items:
-        group = "browser" if "browser" in item.fixturenames else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: "browser" not in item.fixturenames)
+    """Those that drive a browser begin, since they take longest."""
+    if config.pluginmanager.hasplugin("xdist"):
+        items.sort(key=lambda item: not item.nodeid.startswith(BROWSER))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """With several processes: a file's tests stay together, as do all that drive a browser."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Together(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return BROWSER if nodeid.startswith(BROWSER) else nodeid.partition("::")[0]
+
+    return Together(config, log)
 
 
 class Golden:

@@ -117,8 +117,11 @@ def strengths(texts: Sequence[str]) -> dict[str, float]:
 def without_inversion(order: Order) -> Iterable[tuple[Path, Path | WplusError]]:
     """Distilled edits of all faces of every photo, see `editing.heads.distilled`."""
     from editing.heads import distilled
+    from editing.invert import check_device
     from editing.types import finite
+    from stylegan2.allocator import tune_allocator
 
+    tune_allocator()
     found = {}
     for text in order.heads:
         name, equals, value = text.partition("=")
@@ -128,7 +131,7 @@ def without_inversion(order: Order) -> Iterable[tuple[Path, Path | WplusError]]:
                 f"{name.strip()} needs the face's inversion: distilled edits go without, and by themselves."
             )
         found[edit] = finite(value, name) if equals else 1.0
-    return distilled.run(found, order.img, order.out)
+    return distilled.run(found, order.img, order.out, check_device(order.device))
 
 
 def on_all_faces(order: Order) -> Iterable[tuple[Path, Path | WplusError]]:

@@ -12,15 +12,16 @@ alike.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+import typer
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -32,7 +33,7 @@ from encoders.batches import epoch_order
 from encoders.efficientnet import EfficientNetLite0, from_state
 from encoders.losses import perceptual
 from encoders.previewing import schedule
-from stylegan2 import engine, zoo
+from stylegan2 import console, engine, zoo
 from stylegan2.allocator import tune_allocator
 from stylegan2.errors import UsageError
 from stylegan2.files import replacing
@@ -137,13 +138,18 @@ def train(pairs: Pairs, out: Path, images: int, rate: float, batch: int, minutes
     torch.manual_seed(0)
     network = Distilled(list(pairs.edits), list(pairs.edits.values()))
     average, kept, first = copy.deepcopy(network), out.with_suffix(".state"), 0
+    about = {"edits": list(network.edits), "ends": [list(both) for both in network.ends], "batch": batch}
     adam = torch.optim.AdamW(network.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=0.01)
     if kept.exists():
         state = torch.load(kept, weights_only=True)
+        if state["about"] != about:
+            raise UsageError(f"{kept} belongs to a training of other edits or batches: choose another --out.")
         first = state["step"]
         for part, name in ((network, "network"), (average, "average"), (adam, "adam")):
             part.load_state_dict(state[name])
-    steps, began, told = images // batch, time.monotonic(), []
+    steps, began, told = max(1, images // batch), time.monotonic(), []
+    out.parent.mkdir(parents=True, exist_ok=True)
+    distilled.save(out, average)
     for step in range(first, steps):
         rows, coarse = [], step < COARSE * steps
         for place in epoch_order(len(pairs) - HELD_OUT, batch, step, 0):
@@ -169,7 +175,7 @@ def train(pairs: Pairs, out: Path, images: int, rate: float, batch: int, minutes
             distilled.save(out, average)
             state = {"step": step + 1, "network": network.state_dict(), "average": average.state_dict()}
             with replacing(kept) as part:
-                torch.save(state | {"adam": adam.state_dict()}, part)
+                torch.save(state | {"adam": adam.state_dict(), "about": about}, part)
             print(f"images {(step + 1) * batch} minutes {spent:.1f} loss {np.mean(told):.4f}", flush=True)
             told = []
         if (step + 1) % (5 * SAVE_EVERY) == 0 or over:
@@ -178,18 +184,24 @@ def train(pairs: Pairs, out: Path, images: int, rate: float, batch: int, minutes
             return
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("pairs", type=Path)
-    parser.add_argument("--out", type=Path, required=True, help="the weights' file")
-    parser.add_argument("--images", type=int, default=10000, help="how many are seen in all")
-    parser.add_argument("--rate", type=float, default=1.5e-3)
-    parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--minutes", type=float, help="stop after so long; the next run goes on")
-    options = parser.parse_args()
+app = console.app(__doc__.splitlines()[0])
+
+
+@app.command()
+def fit(
+    pairs: Annotated[Path, typer.Argument(help="A folder of ranged pairs.")],
+    out: Annotated[Path, typer.Option(help="The weights' file, .safetensors; a killed run goes on there.")],
+    images: Annotated[int, typer.Option(min=1, help="How many are seen in all.")] = 10000,
+    rate: Annotated[float, typer.Option(min=0, help="Of learning.")] = 1.5e-3,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures a step.")] = 2,
+    minutes: Annotated[float | None, typer.Option(min=0, help="Stop after so long; the next run goes on.")] = None,
+) -> None:
+    """Train a network, or go on with it."""
+    if out.suffix != ".safetensors":
+        raise UsageError(f"--out is a .safetensors file, not {out}.")
     tune_allocator()
-    train(Pairs(options.pairs), options.out, options.images, options.rate, options.batch, options.minutes)
+    train(Pairs(pairs), out, images, rate, batch, minutes)
 
 
 if __name__ == "__main__":
-    main()
+    console.run(app, "python -m editing.heads.distil")

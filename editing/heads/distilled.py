@@ -15,6 +15,7 @@ and the network, which knows where it looks (`where`), says what is different fo
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -87,9 +88,9 @@ class Distilled(nn.Module):
 
     def relative(self, strengths: Tensor) -> Tensor:
         """Strengths (B, E) -> (B, 2 E) parts of the ends above 0, and of those below."""
-        low, high = torch.tensor(self.ends, device=strengths.device).T
-        parts = strengths.relu() / high.clamp(min=1e-3), (-strengths).relu() / (-low).clamp(min=1e-3)
-        return torch.cat(parts, 1)
+        low, high = torch.tensor(self.ends, device=strengths.device).abs().T
+        parts = strengths.relu() * high.reciprocal(), (-strengths).relu() * low.reciprocal()
+        return torch.cat(parts, 1).nan_to_num(0.0, 0.0)  # nothing was seen on that side
 
     def maps(self, small: Tensor, strengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """small (B, 3, SIDE, SIDE), strengths (B, E) -> f (B, 2, ...) in units of half a picture, r (B, 3, ...) and
@@ -118,11 +119,14 @@ class Distilled(nn.Module):
     def edit(self, picture: Tensor, strengths: Mapping[str, float]) -> Tensor:
         """picture (1, 3, S, S) RGB in [-1, 1] -> the picture with these edits, one after the other, as they are given.
 
-        UsageError for a name that it does not know.
+        UsageError for a name that it does not know, or a strength that it has not seen.
         """
         for name, strength in strengths.items():
             if name not in self.edits:
                 raise UsageError(console.unknown("distilled edits", name, self.edits))
+            low, high = self.ends[self.edits.index(name)]
+            if not low <= strength <= high:
+                raise UsageError(f"distilled:{name} goes from {low:g} to {high:g}, not to {strength:g}.")
             if strength:
                 row = torch.zeros(1, len(self.edits), device=picture.device)
                 row[0, self.edits.index(name)] = strength
@@ -179,7 +183,7 @@ def on_photo(network: Distilled, photo: photos.Photo, strengths: Mapping[str, fl
         raise NoFaceFound(f"No face found in {photo.name}.")
     for face in faces:
         before = align.crop(photo.rgb, face.quad, CROP)
-        after = engine.to_uint8(network.edit(engine.to_float(before), strengths))[0]
+        after = engine.to_uint8(network.edit(engine.to_float(before).to(network.field.device), strengths))[0]
         photo = paste.paste(photo, face.quad, after, before, landmarks=face.landmarks).photo
     return photo
 
@@ -191,16 +195,19 @@ def recipe_of(strengths: Mapping[str, float]) -> Recipe:
     return Recipe(steps=tuple(steps))
 
 
-def run(strengths: Mapping[str, float], img: Path, out: Path) -> Iterator[tuple[Path, Path | WplusError]]:
+def run(strengths: Mapping[str, float], img: Path, out: Path, device: torch.device | str = "cpu"
+        ) -> Iterator[tuple[Path, Path | WplusError]]:  # fmt: skip
     """Every photo of a file or folder, edited: (its path, a written file or what was wrong with it)."""
     from editing.translation.applying import places, written
 
-    network, found = load(), places(img, out)
-    network.edit(torch.zeros(1, 3, SIDE, SIDE), strengths)  # refuses names before anything is read
+    load().edit(torch.zeros(1, 3, SIDE, SIDE), strengths)  # refuses names and strengths before anything is read
+    network, found = copy.deepcopy(load()).to(device), places(img, out)
     recipe, sources = recipe_of(strengths), {path.resolve() for path, _ in found}
     for path, base in found:
         try:
             (file,) = written(base, 1, sources)
-            yield path, provenance.save(on_photo(network, photos.load(path), strengths), file, recipe, sidecar=False)
+            photo = photos.load(path)
+            result = on_photo(network, photo, strengths)
+            yield path, provenance.save(result, file, recipe, sidecar=False, changed=result is not photo)
         except WplusError as error:
             yield path, error

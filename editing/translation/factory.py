@@ -26,6 +26,7 @@ made from what the judges say.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -85,6 +86,12 @@ class Order:
                 raise UsageError(f"{self.kind.capitalize()} pairs need an edit: --set {example}")
             for name in self.edits:
                 direction(catalogue.load(), name)
+        if self.kind == "ranged":
+            for name, (low, high) in self.edits.items():
+                if not (low <= 0 <= high and low < high and math.isfinite(high - low)):
+                    raise UsageError(f"The strengths of {name} go from {low:g} to {high:g}: a range has 0 within it.")
+        elif self.disentangle:
+            raise UsageError("--disentangle is for ranged pairs.")
         if self.kind == "judged" and not self.low < self.high:
             raise UsageError("Judged sets need --judge, and --low below --high.")
         if self.kind == "labelled" and not self.labels:

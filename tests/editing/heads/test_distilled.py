@@ -13,7 +13,7 @@ from editing.faces import photo as photos
 from editing.heads import distil, distilled
 from editing.heads.distilled import SIDE, Distilled, moved
 from editing.types import Recipe
-from stylegan2 import engine
+from stylegan2 import console, engine
 from stylegan2.errors import NoFaceFound, UsageError, WplusError
 
 EDITS = {"smile": (-2.0, 2.8), "mouth_open": (0.0, 2.0)}
@@ -67,6 +67,9 @@ def test_nothing_is_done_at_strength_0_and_unknown_edits_are_refused():
     assert 0 < half < 0.01 * whole
     with pytest.raises(UsageError, match="smlie.*smile"):
         made.edit(picture, {"smlie": 1.0})
+    for name, strength in (("smile", 2.9), ("mouth_open", -0.1), ("smile", 1e39), ("smile", float("nan"))):
+        with pytest.raises(UsageError, match=f"distilled:{name} goes from"):
+            made.edit(picture, {name: strength})
 
 
 def test_strengths_are_told_apart_by_name_and_side():
@@ -74,6 +77,7 @@ def test_strengths_are_told_apart_by_name_and_side():
     torch.testing.assert_close(rows[0], torch.tensor([0.5, 0, 0, 0]))
     torch.testing.assert_close(rows[1], torch.tensor([0, 0, 0.5, 0]))
     torch.testing.assert_close(rows[2], torch.tensor([0.0, 1, 0, 0]))
+    torch.testing.assert_close(rows[3], torch.zeros(4))  # nobody has shown it a mouth that is closed further
 
 
 def test_edits_follow_one_another():
@@ -96,7 +100,9 @@ def test_a_file_gives_back_what_went_into_it_and_others_are_refused(tmp_path):
     facts = {"kind": "distilled", "edits": list(EDITS), "ends": list(EDITS.values())}
     for broken, tensors in [
         (facts | {"kind": "pix2pix"}, state), (facts | {"edits": ["smile"]}, state),
-        (facts | {"ends": [[1, 2], [0, 1]]}, state), (facts | {"ends": "ab"}, state), ({"kind": "distilled"}, state),
+        (facts | {"ends": [[1, 2], [0, 1]]}, state),
+        (facts | {"ends": [[-1, 10**400], [0, 1]]}, state), (facts | {"ends": "ab"}, state),
+        ({"kind": "distilled"}, state),
         (facts, {k: v for k, v in state.items() if "close" not in k}),
         (facts, {k: v[:1] if "open" in k else v for k, v in state.items()}),
         (facts, state | {"distilled.close.bias": state["distilled.close.bias"] * float("nan")}),
@@ -140,6 +146,8 @@ def test_it_learns_and_goes_on_where_it_was(tmp_path, monkeypatch, weights):
     assert torch.load(out.with_suffix(".state"), weights_only=True)["step"] == 24
     found = distilled.load(out)
     a = made[0, 0][0]
+    with pytest.raises(UsageError, match="other edits or batches"):
+        distil.train(made, out, 24, 0.01, 2, None)
     wanted, reached = 70 / 127.5, float((found.edit(a, {"smile": 2.8}) - a).mean())
     assert 0.3 * wanted < reached < 1.7 * wanted
 
@@ -151,6 +159,24 @@ def test_other_folders_are_no_pairs_of_ranged_edits(tmp_path):
     (folder / "facts.json").write_text(json.dumps({"kind": "edited"}))
     with pytest.raises(UsageError, match="--kind ranged"):
         distil.Pairs(folder)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [((), "--kind ranged"), (("--batch", "0"), "batch"), (("--out", "a.state"), "a .safetensors file")],
+)
+def test_a_training_that_cannot_begin_is_one_sentence(tmp_path, capsys, arguments, words):
+    (tmp_path / "facts.json").write_text(json.dumps({"kind": "edited"}))
+    with pytest.raises(SystemExit) as end:
+        console.run(distil.app, "distil", [str(tmp_path), "--out", str(tmp_path / "a.safetensors"), *arguments])
+    assert end.value.code == 2 and words in capsys.readouterr().err
+
+
+def test_the_motion_that_is_shown_is_that_of_the_pictures():
+    a = torch.nn.functional.interpolate(noise(16), size=(128, 128), mode="bicubic").clamp(-1, 1)
+    b = torch.roll(a, 2, 3)  # to the right: fetched from the left
+    found = distil.motion(a, b)[0, :, 64:192, 64:192]
+    assert found[0].median() == pytest.approx(-2 * 2 / 128, rel=0.1) and found[1].median().abs() < 0.002
 
 
 def test_both_pictures_are_varied_alike():
@@ -198,6 +224,8 @@ def test_the_command_writes_marked_pictures_and_tells_what_it_could_not(shipped,
         (["--head", "distilled:smlie"], "smile"),
         (["--head", "distilled:smile", "--head", "cyclegan:young2old"], "by themselves"),
         (["--head", "distilled:smile=much"], "finite"),
+        (["--head", "distilled:smile=3"], "goes from -2 to 2.8"),
+        (["--head", "distilled:smile", "--device", "abacus"], "abacus"),
         (["--head", "distilled:smile", "--steps", "3"], "--steps"),
     ]:
         code, out, error = run(*arguments)

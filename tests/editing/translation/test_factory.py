@@ -96,6 +96,10 @@ def test_varied_answers_share_what_is_coarse(tiny):
         ({"kind": "edited"}, "--set smile=2"),
         ({"kind": "edited", "edits": {"smlie": 2.0}}, "smile"),
         ({"kind": "ranged"}, "--set smile=-2:2.8"),
+        ({"kind": "ranged", "edits": {"yaw": (-1.0, -0.5)}}, "0 within it"),
+        ({"kind": "ranged", "edits": {"yaw": (0.0, float("inf"))}}, "0 within it"),
+        ({"kind": "ranged", "edits": {"yaw": (-1e308, 1e308)}}, "0 within it"),
+        ({"kind": "edited", "edits": {"yaw": 1.0}, "disentangle": True}, "--disentangle"),
         ({"kind": "judged", "judge": "age", "low": 3, "high": 2}, "--low below --high"),
         ({"kind": "judged", "judge": "beauty", "low": 1, "high": 2}, "no judge 'beauty'"),
         ({"kind": "labelled"}, "--label young=age<32"),
@@ -171,7 +175,7 @@ def test_edited_pairs_are_the_edit(weights):
 
 
 def test_ranged_pairs_say_which_edit_and_how_strong(mobile, tmp_path):
-    edits = {"smile": (-2.0, 2.8), "blond": (0.5, 2.3), "yaw": (-1.0, -0.5)}
+    edits = {"smile": (-2.0, 2.8), "blond": (0.0, 2.3), "yaw": (-1.0, 0.0)}
     order = Order("ranged", size=64, edits=edits, each=5, disentangle=True)
     list(factory.write(mobile, tmp_path / "moved", order, 2, 7))
     a, b, labels = (data.Shards(tmp_path / "moved", name) for name in ("a", "b", "labels"))
