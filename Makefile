@@ -33,7 +33,7 @@ ui: $(VENV)/.installed-ui weights
 
 test: $(VENV)/.installed-dev weights lint
 	$(BIN)/python -m stylegan2.zoo fetch mobilestylegan-ffhq-1024-ir > /dev/null
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest $(ARGS)
 
 test-slow: $(VENV)/.installed-dev weights
 	$(BIN)/python -m pytest -m slow $(ARGS)

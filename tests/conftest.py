@@ -14,27 +14,6 @@ import torch
 GOLDEN = Path(__file__).parent / "golden"
 
 
-BROWSER = "tests/ui/test_browser"
-
-
-def pytest_collection_modifyitems(config, items):
-    """Those that drive a browser begin, since they take longest."""
-    if config.pluginmanager.hasplugin("xdist"):
-        items.sort(key=lambda item: not item.nodeid.startswith(BROWSER))
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config, log):
-    """With several processes: a file's tests stay together, as do all that drive a browser."""
-    from xdist.scheduler import LoadScopeScheduling
-
-    class Together(LoadScopeScheduling):
-        def _split_scope(self, nodeid):
-            return BROWSER if nodeid.startswith(BROWSER) else nodeid.partition("::")[0]
-
-    return Together(config, log)
-
-
 class Golden:
     """A reference network as figures: its tensors and inputs are redrawn, its outputs compared at sampled places.
 

@@ -282,13 +282,16 @@ def test_every_record_of_the_zoo_has_a_card_with_its_hashes(name):
 SHIPPED = sorted(
     [
         path
-        for place in ("*/data", "editing/judges/parsing", "editing/text/data")
+        for place in ("*/data", "editing/judges/parsing", "editing/text/data", "editing/heads/data")
         for path in ROOT.glob(f"{place}/*.safetensors")
     ]
 )
 CARDS = {
     "parsing/reader": "parser", "data/reader": "text-edits", "data/mapper": "text-edits", "data/gancls": "gan-cls",
-    "data/giga": "giga-head",
+    "data/giga": "giga-head", "data/distilled": "distilled-edits",
+    **{f"data/{name}": "picture-heads" for name in ("rbdn", "pix2pix", "bicyclegan")},
+    **{f"data/{name}": "latent-heads" for name in ("cyclegan", "stargan")},
+    **{f"data/{name}": "place-heads" for name in ("spade", "lostgans", "instagan")},
 }  # fmt: skip
 
 

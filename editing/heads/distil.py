@@ -1,7 +1,7 @@
 """Teach one network what edits of the catalogue do to a picture (`editing.heads.distilled`).
 
     python -m editing.translate pairs moved/ --kind ranged --size 512 --psi 0.8 --disentangle --set smile=-2:2.8 ...
-    python -m editing.heads.distil moved/ --out distilled.safetensors --images 10000      # goes on where it was killed
+    python -m editing.heads.distil moved/ --out distilled.safetensors --images 12000      # goes on where it was killed
 
 The answer is known pixel by pixel, so there is no critic: an absolute error at several sizes, more of it where the edit
 changes something, the motion that `editing.faces.flow` finds, and towards the end the distance of EfficientNet-Lite0
@@ -191,7 +191,7 @@ app = console.app(__doc__.splitlines()[0])
 def fit(
     pairs: Annotated[Path, typer.Argument(help="A folder of ranged pairs.")],
     out: Annotated[Path, typer.Option(help="The weights' file, .safetensors; a killed run goes on there.")],
-    images: Annotated[int, typer.Option(min=1, help="How many are seen in all.")] = 10000,
+    images: Annotated[int, typer.Option(min=1, help="How many are seen in all.")] = 12000,
     rate: Annotated[float, typer.Option(min=0, help="Of learning.")] = 1.5e-3,
     batch: Annotated[int, typer.Option(min=1, help="Pictures a step.")] = 2,
     minutes: Annotated[float | None, typer.Option(min=0, help="Stop after so long; the next run goes on.")] = None,

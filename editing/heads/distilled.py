@@ -37,7 +37,7 @@ SHIPPED = Path(__file__).with_name("data") / "distilled.safetensors"
 KIND = "distilled"
 SIDE, CROP = 256, 1024  # pixels that the network reads, and of a face that is cut out of a photo
 WIDTHS = (24, 48, 96, 128)  # channels at 128, 64, 32 and 16 pixels
-WIDE, DEEP = 64, 3  # of what reads the strengths; blocks at 16 pixels
+DEEP = 3  # blocks at 16 pixels
 FURTHEST = 0.25  # of half a picture: how far f may reach
 FIELD = 64  # pixels of what an edit does to everybody
 
@@ -45,15 +45,15 @@ FIELD = 64  # pixels of what an edit does to everybody
 class Block(nn.Module):
     """x (B, C, S, S) -> the same, with something added that the strengths say."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, parts: int) -> None:
         super().__init__()
         self.norm = nn.GroupNorm(8, channels)
         self.first = nn.Conv2d(channels, channels, 3, padding=1)
-        self.told = nn.Linear(WIDE, 2 * channels)
+        self.told = nn.Linear(parts, 2 * channels, bias=False)
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
 
-    def forward(self, x: Tensor, said: Tensor) -> Tensor:
-        scale, shift = self.told(said)[..., None, None].chunk(2, 1)
+    def forward(self, x: Tensor, parts: Tensor) -> Tensor:
+        scale, shift = self.told(parts)[..., None, None].chunk(2, 1)
         y = self.first(F.silu(self.norm(x))) * (1 + scale) + shift
         return x + self.second(F.silu(y))
 
@@ -68,23 +68,23 @@ class Distilled(nn.Module):
             raise ValueError("it needs names of edits, and as many ranges")
         if any(not (np.isfinite((low, high)).all() and low <= 0 <= high and low < high) for low, high in self.ends):
             raise ValueError("a range of strengths has 0 within it")
-        deep = widths[-1]
-        self.listen = nn.Sequential(nn.Linear(2 * len(self.edits), WIDE), nn.SiLU(), nn.Linear(WIDE, WIDE), nn.SiLU())
+        deep, parts = widths[-1], 2 * len(self.edits)
         self.open = nn.Conv2d(12, widths[0], 3, padding=1)
-        self.read = nn.ModuleList([Block(width) for width in widths])
+        self.read = nn.ModuleList([Block(width, parts) for width in widths])
         self.down = nn.ModuleList([nn.Conv2d(4 * a, b, 1) for a, b in zip(widths, widths[1:], strict=False)])
-        self.deep = nn.ModuleList([Block(deep) for _ in range(DEEP)])
+        self.deep = nn.ModuleList([Block(deep, parts) for _ in range(DEEP)])
         self.up = nn.ModuleList([nn.Conv2d(b, a, 1) for a, b in zip(widths, widths[1:], strict=False)])
-        self.draw = nn.ModuleList([Block(width) for width in widths[:-1]])
+        self.draw = nn.ModuleList([Block(width, parts) for width in widths[:-1]])
         self.where = nn.ParameterList(
             [nn.Parameter(torch.zeros(width, SIDE >> n, SIDE >> n)) for n, width in enumerate(widths[1:], 2)]
         )
-        self.field = nn.Parameter(torch.zeros(2 * len(self.edits), 6, FIELD, FIELD))
+        self.field = nn.Parameter(torch.zeros(parts, 6, FIELD, FIELD))
         self.close = nn.Conv2d(widths[0], 24, 3, padding=1)
         nn.init.zeros_(self.close.weight)
         nn.init.zeros_(self.close.bias)
         for block in (*self.read, *self.deep, *self.draw):
             block.second.weight.data.mul_(0.3)
+            nn.init.normal_(block.told.weight)  # loud: an edit has its own network from the beginning
 
     def relative(self, strengths: Tensor) -> Tensor:
         """Strengths (B, E) -> (B, 2 E) parts of the ends above 0, and of those below."""
@@ -96,15 +96,14 @@ class Distilled(nn.Module):
         """small (B, 3, SIDE, SIDE), strengths (B, E) -> f (B, 2, ...) in units of half a picture, r (B, 3, ...) and
         g (B, 1, ...), all at SIDE."""
         parts = self.relative(strengths)
-        said = self.listen(parts)
-        x, kept = self.read[0](self.open(F.pixel_unshuffle(small, 2)), said), []
+        x, kept = self.read[0](self.open(F.pixel_unshuffle(small, 2)), parts), []
         for block, down, where in zip(self.read[1:], self.down, self.where, strict=True):
             kept.append(x)
-            x = block(down(F.pixel_unshuffle(x, 2)) + where, said)
+            x = block(down(F.pixel_unshuffle(x, 2)) + where, parts)
         for block in self.deep:
-            x = block(x, said)
+            x = block(x, parts)
         for block, up, skip in zip(reversed(self.draw), reversed(self.up), reversed(kept), strict=True):
-            x = block(F.interpolate(up(x), scale_factor=2.0) + skip, said)
+            x = block(F.interpolate(up(x), scale_factor=2.0) + skip, parts)
         amount = parts.sum(1).clamp(max=1)[:, None, None, None]  # nothing is done at strength 0, whatever was learned
         everybody = F.interpolate(torch.einsum("bj,jchw->bchw", parts, self.field), size=(SIDE, SIDE), mode="bilinear")
         f, r, g = (F.pixel_shuffle(self.close(x), 2) * amount + everybody).split((2, 3, 1), 1)

@@ -230,3 +230,19 @@ def test_the_command_writes_marked_pictures_and_tells_what_it_could_not(shipped,
     ]:
         code, out, error = run(*arguments)
         assert code == 2 and words in error and not out
+
+
+@pytest.mark.weights
+def test_the_file_that_ships_moves_what_it_names(generated):
+    from editing.judges import population
+    from editing.judges.judge import distance, judge
+
+    made, picture = distilled.load(), generated(33)
+    assert set(made.edits) == {"smile", "mouth_open", "eyes_open", "age", "blond", "full_beard"}
+    before = judge(picture)
+    for name, judged, end in (("smile", "smile", 0), ("smile", "smile", 1), ("mouth_open", "mouth_open", 1),
+                              ("eyes_open", "eye_open", 0), ("eyes_open", "eye_open", 1)):  # fmt: skip
+        strength = made.ends[made.edits.index(name)][end]
+        after = judge(engine.to_uint8(made.edit(engine.to_float(picture), {name: strength}))[0])
+        moved = (after.values[judged] - before.values[judged]) / population.load()[judged][1]
+        assert np.sign(strength) * moved > 0.5 and distance(before.descriptor, after.descriptor) < 0.45, (name, end)
