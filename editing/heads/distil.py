@@ -42,8 +42,8 @@ HELD_OUT = 32  # seeds at the end of a folder that are looked at only
 WEIGHED, FULL = 6.0, 0.15  # how much more an error counts where the edit changes the picture by FULL
 PERCEPTUAL, MOTION, SURE = 1.5, 20.0, 0.01
 SCALES = (256, 64)  # pixels at which pictures are compared beside their own
-TRACKED = 128  # pixels at which motion is measured
-COARSE = 0.84  # of a training: pictures of SIDE and their error alone, which takes less than half the time
+TRACKED, PARSED = 128, 128  # pixels at which motion is measured, and classes are kept
+COARSE = 0.8  # of a training: pictures of SIDE and their error alone, which takes less than half the time
 TURN, SCALE, SHIFT = 0.04, 0.04, 0.02  # of pictures: radians, a logarithm, halves of a picture
 TONE, GAIN, BLURRED = 0.25, 0.2, 0.3  # exponent, per channel, and how many are blurred
 SAVE_EVERY = 100
@@ -57,28 +57,46 @@ class Pairs:
         if facts.get("kind") != "ranged":
             raise UsageError(f"{folder} holds no pairs of ranged edits: editing.translate pairs --kind ranged")
         self.edits: Mapping[str, Sequence[float]] = facts["edits"]
-        self.a, self.b, self.labels = (data.Shards(folder, name) for name in ("a", "b", "labels"))
+        for start in sorted(int(path.stem) for path in folder.glob("[0-9]*.seeds")):
+            see(folder, start)
+        self.a, self.b, self.labels, self.classes = (
+            data.Shards(folder, name) for name in ("a", "b", "labels", "classes")
+        )
         if len(self.a) <= HELD_OUT:
             raise UsageError(f"{folder} holds {len(self.a)} faces; more than {HELD_OUT} are needed.")
 
     def __len__(self) -> int:
         return len(self.a)
 
-    def __getitem__(self, place: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    def __getitem__(self, place: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         index, which = place[0], place[1] % len(self.b[place[0]])
-        return (engine.to_float(self.a[index]), engine.to_float(self.b[index][which]),
+        classes = torch.from_numpy(self.classes[index].copy()).permute(2, 0, 1)[None].float() / 255
+        return (engine.to_float(self.a[index]), engine.to_float(self.b[index][which]), classes,
                 torch.from_numpy(self.labels[index][which].copy())[None])  # fmt: skip
 
 
-def varied(a: Tensor, b: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """a, b (1, 3, S, S): the same change of place, tone and sharpness to both."""
+def see(folder: Path, start: int) -> None:
+    """What the parser sees in a of a shard, once: classes (N, PARSED, PARSED, C) uint8."""
+    path = folder / f"{start}.classes.npy"
+    if not path.exists():
+        found = []
+        for picture in np.load(folder / f"{start}.a.npy", mmap_mode="r"):
+            small = engine.area_resize(distilled.seen(engine.to_float(picture)), PARSED)[0]
+            found.append((small * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
+        with replacing(path) as part, open(part, "wb") as file:
+            np.save(file, np.stack(found))
+
+
+def varied(a: Tensor, b: Tensor, classes: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """a, b (1, 3, S, S): the same change of place, tone and sharpness to both, of place also to classes."""
     turn, scale = rng.uniform(-TURN, TURN), np.exp(rng.uniform(-SCALE, SCALE))
     x, y, flip = rng.uniform(-SHIFT, SHIFT), rng.uniform(-SHIFT, SHIFT), rng.choice([-1, 1])
     cos, sin = scale * np.cos(turn), scale * np.sin(turn)
     theta = torch.tensor([[[flip * cos, -sin, x], [flip * sin, cos, y]]], dtype=torch.float32)
-    both = torch.cat([a, b], 1)
-    grid = F.affine_grid(theta, list(both.shape), align_corners=False)
-    both = F.grid_sample(both, grid, padding_mode="reflection", align_corners=False)
+    both, classes = (
+        F.grid_sample(each, F.affine_grid(theta, list(each.shape), align_corners=False), padding_mode="reflection",
+                      align_corners=False) for each in (torch.cat([a, b], 1), classes)
+    )  # fmt: skip
     if rng.random() < BLURRED:
         size = both.shape[-1]
         both = F.interpolate(
@@ -86,14 +104,16 @@ def varied(a: Tensor, b: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tens
         )
     gains = torch.tensor(rng.uniform(1 - GAIN, 1 + GAIN, 3), dtype=torch.float32).repeat(2)[None, :, None, None]
     toned = ((both + 1) / 2).clamp(0, 1) ** float(np.exp(rng.uniform(-TONE, TONE))) * gains
-    return (toned.clamp(0, 1) * 2 - 1).split(3, 1)
+    one, other = (toned.clamp(0, 1) * 2 - 1).split(3, 1)
+    return one, other, distilled.enlarged(classes, distilled.SIDE)
 
 
-def losses(network: Distilled, features: EfficientNetLite0 | None, a: Tensor, b: Tensor, strengths: Tensor) -> Tensor:
-    """Mean over a batch a, b (B, 3, S, S), strengths (B, E)."""
+def losses(network: Distilled, features: EfficientNetLite0 | None, a: Tensor, b: Tensor, classes: Tensor,
+           strengths: Tensor) -> Tensor:  # fmt: skip
+    """Mean over a batch a, b (B, 3, S, S), classes (B, C, SIDE, SIDE), strengths (B, E)."""
     small = engine.area_resize(a, distilled.SIDE)
-    f, r, g = network.maps(small, strengths)
-    out = distilled.moved(a, small, f, r, g)
+    f, r, c, g = network.maps(small, classes, strengths)
+    out = distilled.moved(a, small, f, r, c, g)
     change = F.avg_pool2d((b - a).abs().mean(1, keepdim=True), 17, 1, 8)
     weight = 1 + WEIGHED * (change / FULL).clamp(max=1)
     loss = MOTION * F.smooth_l1_loss(f, motion(a, b), beta=SURE) + (weight * (out - b).abs()).mean()
@@ -126,9 +146,11 @@ def held_out(network: Distilled, pairs: Pairs) -> dict[str, float]:
     missed, changed = ({name: [] for name in network.edits} for _ in range(2))
     for index in range(len(pairs) - HELD_OUT, len(pairs)):
         for which in range(len(pairs.b[index])):
-            a, b, strengths = pairs[index, which]
+            a, b, classes, strengths = pairs[index, which]
             name = network.edits[int(strengths.abs().argmax())]
-            missed[name].append(float((network(a, strengths) - b).abs().mean()))
+            missed[name].append(
+                float((network(a, distilled.enlarged(classes, distilled.SIDE), strengths) - b).abs().mean())
+            )
             changed[name].append(float((a - b).abs().mean()))
     return {name: 1 - sum(missed[name]) / sum(changed[name]) for name in network.edits if changed[name]}
 
@@ -139,7 +161,8 @@ def train(pairs: Pairs, out: Path, images: int, rate: float, batch: int, minutes
     network = Distilled(list(pairs.edits), list(pairs.edits.values()))
     average, kept, first = copy.deepcopy(network), out.with_suffix(".state"), 0
     about = {"edits": list(network.edits), "ends": [list(both) for both in network.ends], "batch": batch}
-    adam = torch.optim.AdamW(network.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=0.01)
+    groups = [{"params": [network.field], "rate": rate}, {"params": [network.gate, network.colour], "rate": 3 * rate}]
+    adam = torch.optim.Adam(groups, lr=rate, betas=(0.9, 0.99))
     if kept.exists():
         state = torch.load(kept, weights_only=True)
         if state["about"] != about:
@@ -154,16 +177,15 @@ def train(pairs: Pairs, out: Path, images: int, rate: float, batch: int, minutes
         rows, coarse = [], step < COARSE * steps
         for place in epoch_order(len(pairs) - HELD_OUT, batch, step, 0):
             rng = np.random.default_rng((step, int(place)))
-            a, b, strengths = pairs[int(place), int(rng.integers(1 << 16))]
+            a, b, classes, strengths = pairs[int(place), int(rng.integers(1 << 16))]
             if coarse:
                 a, b = engine.area_resize(a, distilled.SIDE), engine.area_resize(b, distilled.SIDE)
-            rows.append((*varied(a, b, rng), strengths))
+            rows.append((*varied(a, b, classes, rng), strengths))
         loss = losses(network, None if coarse else features, *(torch.cat(column) for column in zip(*rows, strict=True)))
         adam.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        for group in adam.param_groups:
-            group["lr"] = float(rate * schedule(step, steps))
+        for group, mine in zip(adam.param_groups, groups, strict=True):
+            group["lr"] = float(mine["rate"] * schedule(step, steps))
         adam.step()
         told.append(loss.item())
         with torch.no_grad():
