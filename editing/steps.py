@@ -132,6 +132,11 @@ DRAG = "drag"  # needs the generator, and comes before all others: see `layers` 
 PLACES = ("paint", "boxes")  # need it, too: see `editing.spatial`
 
 
+def known(step: Step) -> bool:
+    """Whether it is done to an inversion here; `editing.heads.distilled` writes others."""
+    return step.op in (*OPS, DRAG, *PLACES)
+
+
 def apply_step(inversion: Inversion, step: Step, catalogue: Catalogue) -> Inversion:
     """One step on one face.  A step of strength 0 returns the inversion itself."""
     if step.op not in OPS:
@@ -154,7 +159,7 @@ def pin(recipe: Recipe, catalogue: Catalogue, masks: regions.Masks = MappingProx
     """
 
     def pinned(step: Step) -> Step:
-        if step.op not in (*OPS, DRAG, *PLACES):
+        if not known(step):
             raise UsageError(console.unknown("operations", step.op, [*OPS, DRAG, *PLACES]))
         if step.op == DRAG:
             checked_drag(step)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from editing import provenance, session
+from editing import provenance, session, steps
 from editing.faces import align, detect
 from editing.faces import photo as photos
 from editing.faces.face import Face
@@ -47,7 +47,8 @@ class Opened:
 
 
 def read(data: bytes, name: str) -> tuple[photos.Photo, Recipe | None]:
-    """A file that the user gave, and the recipe inside it.  UsageError where it is too large, PhotoError."""
+    """A file that the user gave, and the recipe inside it, if the editor can do anything of it.  UsageError where it is
+    too large, PhotoError."""
     if len(data) > MAX_BYTES:
         raise UsageError(f"{name} is larger than {MAX_BYTES >> 20} MB: make it smaller first.")
     photo = photos.decode(data, Path(name), MAX_PIXELS)
@@ -55,6 +56,8 @@ def read(data: bytes, name: str) -> tuple[photos.Photo, Recipe | None]:
     with suppress(UsageError):  # a damaged recipe is none; the picture is one all the same
         text = provenance.recipe_text(photo)
         recipe = Recipe.from_json(text) if text else None
+    if recipe is not None and not (any(map(steps.known, recipe.steps)) or (recipe.photo_sha256 and not recipe.steps)):
+        recipe = None  # of a network that works on pictures: what it made is a photo like any other
     return photo, recipe
 
 

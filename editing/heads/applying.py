@@ -130,6 +130,8 @@ def without_inversion(order: Order) -> Iterable[tuple[Path, Path | WplusError]]:
             raise UsageError(
                 f"{name.strip()} needs the face's inversion: distilled edits go without, and by themselves."
             )
+        if edit in found:
+            raise UsageError(f"{name.strip()} is named twice: give it one strength.")
         found[edit] = finite(value, name) if equals else 1.0
     return distilled.run(found, order.img, order.out, check_device(order.device))
 

@@ -13,6 +13,8 @@ alike.
 from __future__ import annotations
 
 import copy
+import json
+import pickle
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -56,6 +58,7 @@ class Pairs:
         facts = data.facts(folder)
         if facts.get("kind") != "ranged":
             raise UsageError(f"{folder} holds no pairs of ranged edits: editing.translate pairs --kind ranged")
+        self.facts = facts
         self.edits: Mapping[str, Sequence[float]] = facts["edits"]
         for start in sorted(int(path.stem) for path in folder.glob("[0-9]*.seeds")):
             see(folder, start)
@@ -77,14 +80,15 @@ class Pairs:
 
 def see(folder: Path, start: int) -> None:
     """What the parser sees in a of a shard, once: classes (N, PARSED, PARSED, C) uint8."""
-    path = folder / f"{start}.classes.npy"
-    if not path.exists():
-        found = []
-        for picture in np.load(folder / f"{start}.a.npy", mmap_mode="r"):
-            small = engine.area_resize(distilled.seen(engine.to_float(picture)), PARSED)[0]
-            found.append((small * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
-        with replacing(path) as part, open(part, "wb") as file:
-            np.save(file, np.stack(found))
+    path, pictures = folder / f"{start}.classes.npy", data.opened(folder / f"{start}.a.npy")
+    if path.exists() and len(data.opened(path)) == len(pictures):
+        return
+    found = []
+    for picture in pictures:
+        small = engine.area_resize(distilled.seen(engine.to_float(picture)), PARSED)[0]
+        found.append((small * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
+    with replacing(path) as part, open(part, "wb") as file:
+        np.save(file, np.stack(found))
 
 
 def varied(a: Tensor, b: Tensor, classes: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -160,19 +164,24 @@ def train(pairs: Pairs, out: Path, images: int, rate: float, batch: int, minutes
     torch.manual_seed(0)
     network = Distilled(list(pairs.edits), list(pairs.edits.values()))
     average, kept, first = copy.deepcopy(network), out.with_suffix(".state"), 0
-    about = {"edits": list(network.edits), "ends": [list(both) for both in network.ends], "batch": batch}
     groups = [{"params": [network.field], "rate": rate}, {"params": [network.gate, network.colour], "rate": 3 * rate}]
     adam = torch.optim.Adam(groups, lr=rate, betas=(0.9, 0.99))
+    about = {"form": 2, "pairs": json.dumps(pairs.facts), "batch": batch}
     if kept.exists():
-        state = torch.load(kept, weights_only=True)
-        if state["about"] != about:
-            raise UsageError(f"{kept} belongs to a training of other edits or batches: choose another --out.")
-        first = state["step"]
+        try:
+            state = torch.load(kept, weights_only=True)
+            first, fits = state["step"], state["about"] == about
+        except (RuntimeError, EOFError, KeyError, TypeError, OSError, pickle.UnpicklingError):
+            fits = False
+        if not fits:
+            raise UsageError(f"{kept} is no state of a training on these pairs and batches: choose another --out.")
         for part, name in ((network, "network"), (average, "average"), (adam, "adam")):
             part.load_state_dict(state[name])
     steps, began, told = max(1, images // batch), time.monotonic(), []
     out.parent.mkdir(parents=True, exist_ok=True)
     distilled.save(out, average)
+    if first >= steps:
+        print(f"{out} has seen {first * batch} images already: --images says how many in all", flush=True)
     for step in range(first, steps):
         rows, coarse = [], step < COARSE * steps
         for place in epoch_order(len(pairs) - HELD_OUT, batch, step, 0):

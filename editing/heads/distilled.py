@@ -150,26 +150,28 @@ def load(path: Path | None = None) -> Distilled:
 # --------------------------------------------------------------------------------------------- photos
 
 
-def on_photo(network: Distilled, photo: photos.Photo, strengths: Mapping[str, float]) -> photos.Photo:
-    """The photo with every face of it edited and put back at the photo's own resolution.
+def on_photo(network: Distilled, photo: photos.Photo, strengths: Mapping[str, float]) -> tuple[photos.Photo, int]:
+    """The photo with every face of it edited and put back at the photo's own resolution, and how many there were.
 
     NoFaceFound if there is none.  A photo that is an aligned crop itself is found like any other.
     """
-    faces = detect.find_faces(photo.rgb)
-    if not faces:
+    found = detect.find_faces(photo.rgb)
+    if not found:
         raise NoFaceFound(f"No face found in {photo.name}.")
+    faces = [face for face in found if face.score >= detect.DOUBTFUL] or found[:1]
     for face in faces:
         before = align.crop(photo.rgb, face.quad, CROP)
         after = engine.to_uint8(network.edit(engine.to_float(before).to(network.field.device), strengths))[0]
         photo = paste.paste(photo, face.quad, after, before, landmarks=face.landmarks).photo
-    return photo
+    return photo, len(faces)
 
 
-def recipe_of(strengths: Mapping[str, float]) -> Recipe:
-    """What was done, for whoever reads the file: pinned to the network, of every face, and no edit of an inversion."""
+def recipe_of(photo: photos.Photo, strengths: Mapping[str, float], faces: int) -> Recipe:
+    """What was done, for whoever reads the file: pinned to the network, and no edit of an inversion."""
     pin = files.sha256(SHIPPED)
-    steps = (Step(op=KIND, parameters={"name": n, "strength": s}, direction_sha256=pin) for n, s in strengths.items())
-    return Recipe(steps=tuple(steps))
+    steps = [Step(op=KIND, parameters={"name": name, "strength": strength}, direction_sha256=pin, face=face)
+             for face in range(faces) for name, strength in strengths.items()]  # fmt: skip
+    return Recipe(steps=tuple(steps), photo_sha256=photo.sha256)
 
 
 def run(strengths: Mapping[str, float], img: Path, out: Path, device: torch.device | str = "cpu"
@@ -179,12 +181,13 @@ def run(strengths: Mapping[str, float], img: Path, out: Path, device: torch.devi
 
     load().check(strengths)  # before anything is read
     network, found = copy.deepcopy(load()).to(device), places(img, out)
-    recipe, sources = recipe_of(strengths), {path.resolve() for path, _ in found}
+    sources = {path.resolve() for path, _ in found}
     for path, base in found:
         try:
             (file,) = written(base, 1, sources)
             photo = photos.load(path)
-            result = on_photo(network, photo, strengths)
+            result, faces = on_photo(network, photo, strengths)
+            recipe = recipe_of(photo, strengths, faces)
             yield path, provenance.save(result, file, recipe, sidecar=False, changed=result is not photo)
         except WplusError as error:
             yield path, error

@@ -268,16 +268,18 @@ def stream(generator: Generator, order: Order, seeds: range) -> Samples:
     return MAKERS[order.kind](generator, order, seeds)
 
 
+def same(old: object, new: dict) -> bool:
+    """Whether facts are those of a folder, the order of edits and labels included, which is that of columns."""
+    old, new = {"disentangle": False} | old if isinstance(old, dict) else None, json.loads(json.dumps(new))
+    return old == new and all(list(old[name] or ()) == list(new[name] or ()) for name in ("edits", "labels"))
+
+
 def write(generator: Generator, folder: Path, order: Order, count: int, first_seed: int) -> Iterator[Path]:
     """Shards of SHARD seeds until `count` seeds are done; yields every new shard's first file.  See the module."""
     folder.mkdir(parents=True, exist_ok=True)
     facts = {"family": generator.family, "shard": SHARD, "first_seed": first_seed} | asdict(order)
     note = folder / "facts.json"
-    if (
-        note.exists()
-        and any(folder.glob("[0-9]*.npy"))
-        and {"disentangle": False} | json.loads(note.read_text()) != json.loads(json.dumps(facts))
-    ):
+    if note.exists() and any(folder.glob("[0-9]*.npy")) and not same(json.loads(note.read_text()), facts):
         raise UsageError(f"{folder} holds other pairs already: choose another folder.")
     with replacing(note) as part:
         part.write_text(json.dumps(facts, indent=1) + "\n")

@@ -11,7 +11,7 @@ from editing import edit as command_line
 from editing import provenance, spatial
 from editing.faces import align
 from editing.faces import photo as photos
-from editing.heads import repaint
+from editing.heads import distilled, repaint
 from editing.judges import parsing
 from editing.judges.parsing.labels import CLASSES
 from editing.spatial import NOTHING, SIDE
@@ -180,6 +180,17 @@ def test_a_picture_with_a_damaged_recipe_is_a_photo_all_the_same(studio, face_fi
     photo = photos.decode(face_file(), Path("face.png"))
     data = photos.encode(photo, ".png", text={provenance.TEXT_KEY: '{"steps": 5'})
     assert studio.open(data, "strange.png").faces and studio.waiting is None
+
+
+def test_what_a_network_made_of_a_picture_is_a_photo_like_any_other(studio, inverted, face_file):
+    edited = inverted(studio).current
+    studio.set({"smile": 1.0})
+    photo = photos.decode(face_file(5), Path("other.png"))
+    for recipe in (distilled.recipe_of(edited.photo, {"smile": 1.0}, 1), Recipe()):
+        data = provenance.encode(photo, ".png", recipe)
+        opened = studio.open(data, "made.png")
+        assert opened is not edited and opened.history.present == Recipe() and studio.waiting is None
+        assert edited.history.present.steps
 
 
 def test_what_cannot_be_drawn_here_is_left_out_of_a_recipe_from_elsewhere(studio, inverted, face_file, engine):

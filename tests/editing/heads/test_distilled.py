@@ -75,12 +75,13 @@ def test_maps_move_recolour_take_away_detail_and_add():
 
 def test_classes_say_what_moves_and_which_colours_change():
     made, picture = network(), noise(SIDE)
-    made.field[0, :3] = 0.1
+    made.field[0, :3] = made.field[0, 5] = 0.1
     made.gate[0, 0, CLASSES.index("skin")] = 0
     made.colour[0, CLASSES.index("skin"), :, 3] = 0.2
     made.colour[0, CLASSES.index("skin"), 0, 1] = 1.0  # green makes red
-    f, r, c, _ = made.maps(picture, classes(), torch.tensor([[1.4, 0.0]]))
+    f, r, c, g = made.maps(picture, classes(), torch.tensor([[1.4, 0.0]]))
     assert f.abs().max() == 0
+    torch.testing.assert_close(g, torch.full((1, 1, SIDE, SIDE), 0.05).tanh())
     torch.testing.assert_close(r[0, 0], torch.full((SIDE, SIDE), 0.05))
     torch.testing.assert_close(c[0, 0], 0.5 * (0.2 + picture[0, 1]))
     torch.testing.assert_close(c[0, 1], torch.full((SIDE, SIDE), 0.1))
@@ -161,7 +162,7 @@ def pairs(folder, count=34):
 
 
 @pytest.mark.weights
-def test_it_learns_and_goes_on_where_it_was(tmp_path, monkeypatch, weights):
+def test_it_learns_and_goes_on_where_it_was(tmp_path, monkeypatch, weights, capsys):
     weights("efficientnet-lite0")
     monkeypatch.setattr(distil, "SAVE_EVERY", 4)
     made, out = distil.Pairs(pairs(tmp_path / "pairs")), tmp_path / "out.safetensors"
@@ -171,10 +172,27 @@ def test_it_learns_and_goes_on_where_it_was(tmp_path, monkeypatch, weights):
     assert torch.load(out.with_suffix(".state"), weights_only=True)["step"] == 24
     found = distilled.load(out)
     a = made[0, 0][0]
-    with pytest.raises(UsageError, match="other edits or batches"):
+    with pytest.raises(UsageError, match="these pairs and batches"):
         distil.train(made, out, 24, 0.05, 2, None)
+    distil.train(made, out, 24, 0.05, 1, None)  # nothing is left to do
+    assert "24 images already" in capsys.readouterr().out
+    out.with_suffix(".state").write_bytes(b"none")
+    with pytest.raises(UsageError, match="is no state"):
+        distil.train(made, out, 24, 0.05, 1, None)
     wanted, reached = 70 / 127.5, float((found.edit(a, {"smile": 2.8}) - a).mean())
     assert 0.3 * wanted < reached < 1.7 * wanted
+
+
+def test_a_shard_that_grew_is_looked_at_again(tmp_path):
+    folder = pairs(tmp_path / "pairs", distil.HELD_OUT + 1)
+    distil.Pairs(folder)
+    for name in ("a", "b", "labels"):
+        old = np.load(folder / f"0.{name}.npy")
+        np.save(folder / f"0.{name}.npy", np.concatenate([old, old[:2]]))
+    assert len(distil.Pairs(folder).classes) == distil.HELD_OUT + 3
+    (folder / "0.a.npy").write_bytes(b"none")
+    with pytest.raises(UsageError, match="damaged"):
+        distil.Pairs(folder)
 
 
 def test_other_folders_are_no_pairs_of_ranged_edits(tmp_path):
@@ -220,10 +238,12 @@ def test_all_faces_of_a_photo_are_edited_and_the_rest_is_the_photo(shipped, gene
     for left, seed in ((20, 3), (540, 9)):
         both[30:530, left : left + 500] = np.asarray(Image.fromarray(generated(seed)).resize((500, 500)))
     photo = photos.from_rgb(both)
-    result = distilled.on_photo(shipped, photo, {"smile": 2.0}).rgb
+    result, count = distilled.on_photo(shipped, photo, {"smile": 2.0})
+    recipe, result = distilled.recipe_of(photo, {"smile": 2.0}, count), result.rgb
+    assert [step.face for step in recipe.steps] == [0, 1] and recipe.photo_sha256 == photo.sha256
     changed = (result != both).any(-1)
     assert changed[:, :530].any() and changed[:, 530:].any() and not changed[:8].any()
-    assert distilled.on_photo(shipped, photo, {"smile": 0.0}) is photo
+    assert distilled.on_photo(shipped, photo, {"smile": 0.0})[0] is photo
     with pytest.raises(NoFaceFound, match="No face"):
         distilled.on_photo(shipped, photos.from_rgb(np.full((90, 90, 3), 128, np.uint8)), {"smile": 1.0})
 
@@ -252,6 +272,7 @@ def test_the_command_writes_marked_pictures_and_tells_what_it_could_not(shipped,
         (["--head", "distilled:smlie"], "smile"),
         (["--head", "distilled:smile", "--head", "cyclegan:young2old"], "by themselves"),
         (["--head", "distilled:smile=much"], "finite"),
+        (["--head", "distilled:smile=1", "--head", "distilled:smile=2"], "named twice"),
         (["--head", "distilled:smile=3"], "goes from -2 to 2.8"),
         (["--head", "distilled:smile", "--device", "abacus"], "abacus"),
         (["--head", "distilled:smile", "--steps", "3"], "--steps"),
@@ -268,9 +289,10 @@ def test_the_file_that_ships_moves_what_it_names(generated):
     made, picture = distilled.load(), generated(33)
     assert set(made.edits) == {"smile", "mouth_open", "eyes_open", "age", "blond"}
     before = judge(picture)
-    for name, judged, end in (("smile", "smile", 0), ("smile", "smile", 1), ("mouth_open", "mouth_open", 1),
-                              ("eyes_open", "eye_open", 0), ("eyes_open", "eye_open", 1)):  # fmt: skip
-        strength = made.ends[made.edits.index(name)][end]
-        after = judge(engine.to_uint8(made.edit(engine.to_float(picture), {name: strength}))[0])
-        moved = (after.values[judged] - before.values[judged]) / population.load()[judged][1]
-        assert np.sign(strength) * moved > 0.5 and distance(before.descriptor, after.descriptor) < 0.45, (name, end)
+    for name, judged, least in (("smile", "smile", 0.5), ("mouth_open", "mouth_open", 0.5), ("age", "age", 0.15),
+                                ("eyes_open", "eye_open", 0.5), ("blond", "hair_light", 0.5)):  # fmt: skip
+        for strength in filter(None, made.ends[made.edits.index(name)]):
+            after = judge(engine.to_uint8(made.edit(engine.to_float(picture), {name: strength}))[0])
+            moved = (after.values[judged] - before.values[judged]) / population.load()[judged][1]
+            assert np.sign(strength) * moved > least, (name, strength)
+            assert distance(before.descriptor, after.descriptor) < 0.45

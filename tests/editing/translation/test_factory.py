@@ -1,6 +1,7 @@
 """Pairs from the generator: what a kind promises, shards that go on, and orders that make no sense."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -193,6 +194,12 @@ def test_ranged_pairs_say_which_edit_and_how_strong(mobile, tmp_path):
         np.testing.assert_allclose(factory.with_steps(mobile, ws, [step], known, 64), picture, atol=1)
     assert len(used) == 5 and not np.array_equal(labels[0], labels[1])
     assert not list(factory.write(mobile, tmp_path / "moved", order, 2, 7))  # nothing is drawn again
+    for other in (dict(reversed(edits.items())), edits | {"yaw": (-1.0, 1.0)}):
+        with pytest.raises(UsageError, match="other pairs"):
+            next(factory.write(mobile, tmp_path / "moved", replace(order, edits=other), 2, 7))
+    (tmp_path / "moved" / "facts.json").write_text("[]")
+    with pytest.raises(UsageError, match="other pairs"):
+        next(factory.write(mobile, tmp_path / "moved", order, 2, 7))
 
 
 def test_parsed_pictures_come_with_their_maps(mobile, tmp_path):
