@@ -26,7 +26,9 @@ from editing.heads import distilled
 from editing.heads.distilled import Distilled
 from editing.judges import population
 from editing.judges.judge import Scores, distance, judge
-from editing.translation.factory import clean_step, with_steps
+from editing.steps import cleaner
+from editing.translation.factory import with_steps
+from editing.types import latent_step
 from stylegan2 import checkpoints, engine, zoo
 from stylegan2.allocator import tune_allocator
 
@@ -64,7 +66,7 @@ def on_generated(network: Distilled, count: int) -> None:
         if before is None:
             continue
         for name, end in ends(network):
-            latent = with_steps(generator, ws, [clean_step(known, name, end)], known, generator.resolution)
+            latent = with_steps(generator, ws, [cleaner(latent_step(name, end), known)], known, generator.resolution)
             ours = student(network, picture, name, end)
             rows = [figures(before, judge(each), name, end, known) for each in (latent, ours)]
             found[name, end].append((*rows[0], *rows[1], psnr(ours, latent), psnr(picture, latent)))

@@ -11,13 +11,12 @@ kept: the disentangled form's share of what the plain one moves on the same face
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from editing.directions.calibrate import Case, Moved, aim, cases, generated, limit, move
-from editing.directions.catalogue import MERGED, Direction, leak, load
+from editing.directions.catalogue import Direction, disentangled, leak, load
 from editing.steps import direction_sha256
 from stylegan2 import checkpoints, zoo
 from stylegan2.allocator import tune_allocator
@@ -30,7 +29,7 @@ SEEDS = range(10_000, 10_064)
 def seen(generator: Generator, faces: list[Case], direction: Direction, side: int, clean: bool, work: Path) -> Moved:
     end = direction.safe_range[side]
     if clean:
-        direction = replace(direction, vector=direction.clean[side], rows=(0, MERGED))
+        direction = disentangled(direction, end)
     path = work / f"{direction.name}.{end:g}.{direction_sha256(direction)[:12]}.npz"
     if not path.exists():
         found = move(generator, faces, direction, end)

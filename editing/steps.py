@@ -63,6 +63,14 @@ def chosen(step: Step, catalogue: Catalogue) -> Any:
     return directions.disentangled(found, step.strength) if step.parameters.get("disentangle") else found
 
 
+def cleaner(step: Step, catalogue: Catalogue) -> Step:
+    """The step of an edit or a head, in its disentangled form where there is one on that side of 0."""
+    clean = getattr(catalogue.get(str(step.parameters.get("name", ""))), "clean", None)
+    if clean is None or not bool(clean[int(step.strength > 0)].any()):
+        return step
+    return step.model_copy(update={"parameters": {**step.parameters, "disentangle": True}})
+
+
 def checked_sha256(step: Step, catalogue: Catalogue) -> str:
     """The sha256 of a latent step's direction.  UsageError if the step was pinned to another one."""
     name = str(step.parameters.get("name", ""))

@@ -9,7 +9,7 @@ from contextlib import suppress
 from editing.directions.catalogue import Catalogue
 from editing.heads import registry
 from editing.regions import Masks
-from editing.steps import pin
+from editing.steps import cleaner, pin
 from editing.text import edits
 from editing.types import Recipe, Step, is_head, latent_step
 from stylegan2.errors import UsageError, WeightsMissing
@@ -26,9 +26,7 @@ def with_strengths(recipe: Recipe, face: int, strengths: Mapping[str, float], re
         if not (registry.known(name) if is_head(name) else name in catalogue):
             raise UsageError(f"There is no edit '{name}'.")
         step = latent_step(name, strength, face).model_copy(update={"region": region})
-        side = None if is_head(name) else catalogue[name].clean
-        if disentangle and side is not None and bool(side[int(strength > 0)].any()):
-            step = step.model_copy(update={"parameters": {**step.parameters, "disentangle": True}})
+        step = cleaner(step, catalogue) if disentangle else step
         places = [i for i, old in enumerate(steps) if _same_edit(old, step)]
         if strength == 0:
             steps = [old for i, old in enumerate(steps) if i not in places]

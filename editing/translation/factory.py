@@ -30,7 +30,6 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +39,7 @@ from torch import Tensor
 
 from editing.directions import catalogue
 from editing.judges import population
-from editing.steps import Layer, apply_step, direction, restyled
+from editing.steps import Layer, apply_step, cleaner, direction, restyled
 from editing.translation.degrade import WAYS
 from editing.types import Inversion, Step, latent_step
 from stylegan2 import engine
@@ -139,17 +138,10 @@ def ranged(generator: Generator, order: Order, seeds: range) -> Samples:
         for row in labels:
             which = int(rng.integers(len(names)))
             row[which] = strength = float(rng.uniform(*order.edits[names[which]]))
-            make = partial(clean_step, known) if order.disentangle else latent_step
-            pictures.append(with_steps(generator, ws, [make(names[which], strength)], known, order.size))
+            step = latent_step(names[which], strength)
+            step = cleaner(step, known) if order.disentangle else step
+            pictures.append(with_steps(generator, ws, [step], known, order.size))
         yield {"a": drawn(generator, ws, order.size), "b": np.stack(pictures), "labels": labels, "w": half(ws[0, 0])}
-
-
-def clean_step(known: catalogue.Catalogue, name: str, strength: float) -> Step:
-    """The step of an edit, in its disentangled form where there is one on that side."""
-    step, clean = latent_step(name, strength), known[name].clean
-    if clean is None or not bool(clean[int(strength > 0)].any()):
-        return step
-    return step.model_copy(update={"parameters": {**step.parameters, "disentangle": True}})
 
 
 def with_steps(generator: Generator, ws: Tensor, steps: Sequence[Step], known: catalogue.Catalogue, size: int
