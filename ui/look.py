@@ -46,6 +46,7 @@ class Look:
     whole: bool = False
     own: Features | None = None  # the residual
     parsed: list[np.ndarray] = field(default_factory=list)  # of the photo, once a region asks for it
+    small: tuple[np.ndarray, ...] = ()  # photo and before as `paste.outline` takes them
 
 
 def look(quick: Quick, inversion: Inversion, crop: Tensor, whole: bool = False) -> Look:
@@ -53,7 +54,8 @@ def look(quick: Quick, inversion: Inversion, crop: Tensor, whole: bool = False) 
     bare = replace(inversion, features=None)
     with torch.inference_mode():
         before = drawn(quick, bare)
-        return Look(bare, area_resize(crop, before.shape[-1]), before, whole, inversion.features)
+        photo = area_resize(crop, before.shape[-1])
+        return Look(bare, photo, before, whole, inversion.features, small=(reduced(photo), reduced(before)))
 
 
 class Bare(Drags):
@@ -108,10 +110,9 @@ def mask(begun: Look, layer: Layer, masks: dict[str, np.ndarray]) -> np.ndarray:
 def pasted(begun: Look, edited: Tensor, region: np.ndarray | None) -> Tensor:
     """E (1, 3, S, S), the region (S, S) that it is limited to -> P' (1, 3, S, S) as above."""
     photo, before, size = begun.photo, begun.before, edited.shape[-1]
-    pictures = [(area_resize(each, SMALL)[0].permute(1, 2, 0).numpy() + 1) / 2 for each in (photo, edited, before)]
     known = paste.outline(
-        *[np.ascontiguousarray(each.clip(0, 1)) for each in pictures], begun.inversion.quad,
-        landmarks=begun.inversion.landmarks, region=region, whole=begun.whole,
+        begun.small[0], reduced(edited), begun.small[1], begun.inversion.quad, landmarks=begun.inversion.landmarks,
+        region=region, whole=begun.whole,
     )  # fmt: skip
     maps = np.concatenate([known.mask[..., None], known.flow * (4 / SMALL), known.certain[..., None], known.broad], -1)
     maps = torch.from_numpy(maps.astype(np.float32)).permute(2, 0, 1)[None]
@@ -120,6 +121,12 @@ def pasted(begun: Look, edited: Tensor, region: np.ndarray | None) -> Tensor:
     new = m * (1 - c)
     there, moved = shifted(torch.cat([photo, before], 1), m * f).split(3, 1)
     return (1 - new) * there + m * edited + (new - m) * moved + new * broad
+
+
+def reduced(picture: Tensor) -> np.ndarray:
+    """(1, 3, S, S) in [-1, 1] -> (SMALL, SMALL, 3) in [0, 1]."""
+    small = area_resize(picture, SMALL)[0].permute(1, 2, 0).numpy()
+    return np.ascontiguousarray(((small + 1) / 2).clip(0, 1))
 
 
 def shifted(picture: Tensor, f: Tensor) -> Tensor:

