@@ -3,30 +3,41 @@
     python -m bench.look photos/aligned --count 4
 
 For aligned photos, inverted by `hyper`: every edit of the catalogue at both ends of its range and half way.  PSNR is
-between the quick picture and the crop of the edited photo, area-averaged to its size; times are medians of this run.
+between the quick picture as it is sent and the crop of the edited photo, area-averaged to its size; times are medians
+of this run.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
+import io
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from editing import session
 from editing.faces import align
 from editing.types import latent_step
 from stylegan2.engine import area_resize
+from ui import page
 from ui.engine import Engine
 from ui.look import draw, look
 from ui.studio import Studio
+from ui.views.edit import QUICK
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
     error = np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2)
     return float(10 * np.log10(255**2 / max(error, 1e-9)))
+
+
+def shown(rgb: np.ndarray) -> np.ndarray:
+    """What the browser decodes of a quick picture."""
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(page.url(rgb, QUICK).partition(",")[2]))))
 
 
 def timed(work, runs: int = 9) -> float:
@@ -58,7 +69,7 @@ def main() -> None:
                 ours = draw(engine.quick, begun, steps, engine.catalogue, {}, {})
                 edited = editor.edit({name: strength}).photo
                 crop = session.to_tensor(align.crop(edited.rgb, inversion.quad, engine.generator.resolution))
-                figure = psnr(ours, session.to_rgb(area_resize(crop, len(ours))))
+                figure = psnr(shown(ours), session.to_rgb(area_resize(crop, len(ours))))
                 figures.append(figure)
                 rows.append((figure, f"{path.stem} {name}={strength:+g}"))
         print(f"{path.stem}: {photo.size[0]} pixels, median {np.median(figures[-100:]):.1f} dB", flush=True)

@@ -3,7 +3,7 @@
 What `editing.faces.paste` does with two renders and the photo, done with two quick pictures (`stylegan2.quick`) and the
 photo at half its size: E of the edited code, R of the unedited one, both without the inversion's residual.
 
-    P'(p) = (1 - n) P(p + m f) + m (E(p) - R(p + m f)) + n (R(p + m f) + b)        n = m (1 - c)
+    P'(p) = P(p + m f) + m (E(p) - R(p + m f)) + m (1 - c) (R(p + m f) - P(p + m f) + b)
 
 The mask m, the flow f, the certainty c and the broad colours b are found on pictures of `SMALL` pixels, where `paste`
 measures motion too (`paste.outline`).  Nothing that is saved comes from here: `Editor.edit` draws the real thing a
@@ -118,9 +118,8 @@ def pasted(begun: Look, edited: Tensor, region: np.ndarray | None) -> Tensor:
     maps = torch.from_numpy(maps.astype(np.float32)).permute(2, 0, 1)[None]
     maps = F.interpolate(maps, size=(size, size), mode="bilinear", align_corners=False)
     m, f, c, broad = maps[:, :1], maps[:, 1:3], maps[:, 3:4], 2 * maps[:, 4:]
-    new = m * (1 - c)
     there, moved = shifted(torch.cat([photo, before], 1), m * f).split(3, 1)
-    return (1 - new) * there + m * edited + (new - m) * moved + new * broad
+    return there + m * (edited - moved) + m * (1 - c) * (moved - there + broad)
 
 
 def reduced(picture: Tensor) -> np.ndarray:

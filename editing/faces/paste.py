@@ -125,7 +125,7 @@ def outline(original: np.ndarray, edited: np.ndarray, reconstruction: np.ndarray
     quad, landmarks, region: as for `paste`; whole: the quad is the photo's border.
     """
     size = len(edited) // 2
-    f = resize(flow(reconstruction, edited, finest=2), size) / 2
+    f = resize(flow(reconstruction, edited, finest=0), size) / 2
     original, edited, reconstruction = (_halved(each) for each in (original, edited, reconstruction))
     mask = _mask(original, edited, reconstruction, f, quad, landmarks, region, 0.0 if whole else 0.2)
     moved = warp(reconstruction, f)

@@ -88,7 +88,10 @@ function slider(edit, words, heard) {
   row.style.setProperty("--safe-to", `${part(edit.safe[1])}%`);
   row.style.setProperty("--zero", `${part(0)}%`);
 
+  let shown = null;
   const show = (number) => {
+    if (number === shown && Number(input.value) === number) return; // nothing to lay out anew
+    shown = number;
     input.value = number;
     value.textContent = number ? (number > 0 ? "+" : "−") + Math.abs(number) : "0";
     const beyond = number < edit.safe[0] || number > edit.safe[1];

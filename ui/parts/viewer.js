@@ -19,7 +19,10 @@ export default function ({ data, parentElement, setTriggerValue, setStateValue }
   state.now.alt = data.words.after;
   state.before.alt = data.words.before;
   root.classList.toggle("rough", !data.final);
-  for (const each of root.querySelectorAll("[data-word]")) each.textContent = data.words[each.dataset.word];
+  for (const each of root.querySelectorAll("[data-word]")) {
+    const word = data.words[each.dataset.word];
+    if (each.textContent !== word) each.textContent = word;
+  }
   root.querySelector(".wipe").setAttribute("aria-label", data.words.wipe);
   root.querySelector(".size").setAttribute("aria-label", data.words.brush);
   const painting = data.tool === "brush", pointing = data.tool === "points";

@@ -23,6 +23,7 @@ PLACES = ("everywhere", "hair", "eyes", "mouth", "skin", "face", "background", "
 BEYOND = 1.5  # how far a slider goes, in safe ranges
 BLIND = 3.0  # strengths that a slider without a safe range has on either side
 THUMBS = 8
+QUICK = 85  # quality of quick pictures as JPEG
 RESTYLED = 0.4  # of another look, where it is not limited to the hair: the background changes, too
 
 
@@ -83,8 +84,8 @@ def viewer(state, tool: str | None, key: str = "viewer", more: dict | None = Non
     else:
         with page.told():
             quick = studio.preview()
-            state.quick = page.url(quick, 85)
-            state.work.thumbs[(*place, studio.recipe.model_dump_json())] = page.url(page.smaller(quick, 80), 80)
+            state.quick = page.url(quick, QUICK)
+            state.work.thumbs[(*place, studio.recipe.model_dump_json())] = page.url(page.smaller(quick, 64), 75)
             while len(state.work.thumbs) > 4 * THUMBS:
                 state.work.thumbs.pop(next(iter(state.work.thumbs)))
         before = page.kept(("small", *place), lambda: page.url(page.smaller(studio.before(), 512)))
@@ -118,7 +119,7 @@ def ground(state) -> str | None:
     if len(recipe.steps) == len(studio.steps()):
         return None
     return page.kept(
-        ("ground", *placed(studio), recipe.model_dump_json()), lambda: page.url(studio.preview(recipe), 85)
+        ("ground", *placed(studio), recipe.model_dump_json()), lambda: page.url(studio.preview(recipe), QUICK)
     )
 
 
