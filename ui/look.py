@@ -43,10 +43,10 @@ class Look:
     inversion: Inversion
     photo: Tensor
     before: Tensor
+    small: tuple[np.ndarray, np.ndarray]  # the same as `paste.outline` takes them
     whole: bool = False
     own: Features | None = None  # the residual
     parsed: list[np.ndarray] = field(default_factory=list)  # of the photo, once a region asks for it
-    small: tuple[np.ndarray, ...] = ()  # photo and before as `paste.outline` takes them
 
 
 def look(quick: Quick, inversion: Inversion, crop: Tensor, whole: bool = False) -> Look:
@@ -55,7 +55,7 @@ def look(quick: Quick, inversion: Inversion, crop: Tensor, whole: bool = False) 
     with torch.inference_mode():
         before = drawn(quick, bare)
         photo = area_resize(crop, before.shape[-1])
-        return Look(bare, photo, before, whole, inversion.features, small=(reduced(photo), reduced(before)))
+        return Look(bare, photo, before, (reduced(photo), reduced(before)), whole, inversion.features)
 
 
 class Bare(Drags):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import gc
 import io
 import itertools
 import re
@@ -36,7 +35,6 @@ STAMPS = itertools.count()  # no two pictures of anybody have one
 def engine() -> Engine:
     """Shared by all users, and never changed by any; it loads what the first photo will need at once."""
     made = Engine()
-    gc.freeze()  # Streamlit collects after every run: what was imported took it 0.2 s in which nobody else ran
     made.start(made.warm)
     return made
 

@@ -12,6 +12,7 @@ end is emptied, and of more than MOST such tabs the oldest at once, but not whil
 
 from __future__ import annotations
 
+import gc
 import secrets
 import threading
 import time
@@ -112,9 +113,14 @@ class Tabs:
                 if place < len(closed) - MOST or seen < now - LIFETIME:
                     self._tabs.pop(name).work.forget()
 
+    def tidy(self) -> None:
+        """Sweep, and free what Streamlit's sessions and runs have left: they hold themselves in circles."""
+        self.sweep()
+        gc.collect()
+
     def sweeping(self, seconds: float = 30.0) -> None:
-        """For a thread of its own: sweep for ever, also while nobody is there."""
+        """For a thread of its own: tidy up for ever, also while nobody is there."""
         while True:
             time.sleep(seconds)
             with suppress(Exception):  # a server that ends: the next time will do
-                self.sweep()
+                self.tidy()

@@ -119,8 +119,8 @@ class Outline:
 def outline(original: np.ndarray, edited: np.ndarray, reconstruction: np.ndarray, quad: np.ndarray, *,
             landmarks: np.ndarray | None = None, region: np.ndarray | None = None, whole: bool = False
             ) -> Outline:  # fmt: skip
-    """`paste` for a first look: pictures (2S, 2S, 3) float32 in [0, 1], small ones, so that it takes milliseconds;
-    motion is sought half as long as for a paste.
+    """`paste` for a first look: pictures (2S, 2S, 3) float32 in [0, 1], small ones, so that it takes milliseconds, and
+    no motion finer than S.
 
     quad, landmarks, region: as for `paste`; whole: the quad is the photo's border.
     """

@@ -35,4 +35,5 @@ def test_it_is_set_before_torch_is_loaded(module):
 
 def test_what_the_user_chose_stays():
     assert policy("stylegan2.generator", OMP_WAIT_POLICY="active") == ["active", "None"]
+    assert policy("stylegan2.generator", OMP_WAIT_POLICY="passive") == ["passive", "None"]
     assert policy("stylegan2.generator", GOMP_SPINCOUNT="5") == ["passive", "5"]

@@ -1,7 +1,5 @@
 """What every view of the page needs: changes that come from it, and texts that are shown as they are."""
 
-import gc
-import inspect
 from types import SimpleNamespace
 
 import pytest
@@ -120,10 +118,3 @@ def test_what_has_no_name_aims_at_nothing(state):
         assert verdict.targeted(state, step) == []
     assert verdict.targeted(state, latent_step("smile", 1.0)) == ["smile"]
     assert verdict.targeted(state, latent_step("pca-0-7-3.1", 1.0)) == [""]
-
-
-def test_what_was_imported_is_not_collected_after_every_run(monkeypatch):
-    monkeypatch.setattr(page, "Engine", lambda: SimpleNamespace(start=lambda work: None, warm=None))
-    gc.unfreeze()
-    inspect.unwrap(page.engine)()
-    assert gc.get_freeze_count() > 100_000

@@ -1,6 +1,10 @@
 """Tabs that are loaded anew: the work comes back, to one session at a time, and not for ever."""
 
+import gc
 import time
+import tomllib
+import weakref
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -106,3 +110,20 @@ def test_forgetting_stops_what_runs_and_leaves_nothing():
     work.forget()
     assert stopped and work.studio.forgotten
     assert not any((work.jobs, work.files, work.pictures, work.thumbs, work.result, work.given, work.shared))
+
+
+def test_what_a_session_left_in_a_circle_is_freed_here_and_not_after_every_run(kept):
+    class Session: ...
+
+    session = Session()
+    session.itself, seen = session, weakref.ref(session)
+    gc.disable()
+    try:
+        del session
+        assert seen() is not None
+        kept.tidy()
+        assert seen() is None
+    finally:
+        gc.enable()
+    settings = tomllib.loads((Path(tabs.__file__).parent / ".streamlit" / "config.toml").read_text())
+    assert settings["runner"]["postScriptGC"] is False
