@@ -49,6 +49,10 @@ ALONG, FRINGE = 5, 2  # pixels of a map: how much around it a small part takes a
 SOFT = 1.6  # of a cell's share from which on it is all the part's: 1 / SOFT
 NONE: Mapping = MappingProxyType({})
 STAYED = 0.004  # of the picture: boxes that moved by less did not move
+REACH = {
+    "hair": 1.4
+}  # what is drawn of a part's way falls short by this much (`bench.places`): so far it is asked to go
+BEYOND = 0.04  # of the picture: but no more than this beyond its box, which was measured
 
 
 # ---- steps
@@ -147,7 +151,7 @@ def planned(
         features(generator, inversion)
         before = map_of(generator, inversion)
     shaped = {n: reshaped(generator, inversion, step) for n, step in enumerate(steps) if step.op == "head"}
-    return Plan(before, *followed(before, steps, shaped))
+    return Plan(before, *followed(before, steps, shaped, REACH))
 
 
 def reshaped(generator: Generator, inversion: Inversion, step: Step) -> tuple[str, np.ndarray]:
@@ -204,14 +208,20 @@ def features(generator: Generator, inversion: Inversion) -> Tensor:
 
 
 def followed(
-    labels: np.ndarray, steps: Sequence[Step], shaped: Mapping[int, tuple[str, np.ndarray]] = NONE
+    labels: np.ndarray,
+    steps: Sequence[Step],
+    shaped: Mapping[int, tuple[str, np.ndarray]] = NONE,
+    reach: Mapping[str, float] = NONE,
 ) -> tuple[np.ndarray, dict[str, list[float]], np.ndarray]:
     """A map after the steps, the parts that were moved, with the boxes they went to, and what was painted since.
 
-    shaped: `reshaped` of the steps that are heads.
+    shaped: `reshaped` of the steps that are heads; reach: how many times as far some parts go.
     """
     moves, over = {}, np.zeros(labels.shape, bool)
+    ways: dict[str, tuple[Sequence[float], Sequence[float]]] = {}  # of parts that go farther: from, and by rights to
     for number, step in enumerate(steps):
+        if step.op != "boxes":
+            ways = {}
         if step.op == "head":
             labels = uncovered(labels, shaped[number][1], shaped[number][0])
             continue
@@ -224,13 +234,27 @@ def followed(
             continue
         for part, to in (each_side(labels, found) if "moves" in step.parameters else found).items():
             box = repaint.box_of(repaint.of(labels, part))
+            home, box = ways.get(part, (box, box))
             if box is not None and "moves" in step.parameters:
                 to = list(repaint.checked_box(repaint.shifted(box, *to)))
             if box is None or np.abs(np.subtract(box, to)).max() > STAYED:
+                if box is not None and part in reach:
+                    ways[part], to = (home, to), farther(home, to, reach[part])
                 before, labels = labels, repaint.moved(labels, part, to)
                 over &= before == labels
                 moves[part] = to
     return labels, moves, over
+
+
+def farther(home: Sequence[float], to: Sequence[float], times: float) -> list[float]:
+    """The box beyond `to`, so many times as far from `home` by its middle, as long as it lies in the picture."""
+    middles = np.array([[x + width / 2, y + height / 2] for x, y, width, height in (home, to)])
+    more = (times - 1) * (middles[1] - middles[0])
+    more *= min(1.0, BEYOND / max(np.hypot(*more), 1e-9))
+    try:
+        return list(repaint.checked_box((to[0] + more[0], to[1] + more[1], *to[2:])))
+    except UsageError:
+        return list(to)
 
 
 def meant(differs: np.ndarray) -> np.ndarray:

@@ -80,6 +80,20 @@ def test_eyes_move_by_whole_cells_and_stay_eyes(editor):
     assert np.allclose(now - was, (0.02, 0.045), atol=0.015)
 
 
+def test_hair_is_asked_to_go_beyond_its_box_and_comes_back(editor):
+    face = spatial.map_of(editor.generator, editor.inversion())
+    home = repaint.box_of(repaint.of(face, "hair"))
+    near, far = (spatial.boxes_step({"hair": repaint.shifted(home, dx, 0.0)}) for dx in (0.05, 0.3))
+    went = {dx: spatial.planned(editor.generator, editor.inversion(), [step], face).moves["hair"][0] - home[0]
+            for dx, step in ((0.05, near), (0.3, far))}  # fmt: skip
+    assert went == {0.05: pytest.approx(0.07), 0.3: pytest.approx(0.3 + spatial.BEYOND)}
+    assert spatial.followed(face, [near])[1]["hair"][0] == pytest.approx(home[0] + 0.05)  # what the editor shows
+    twice = [spatial.moves_step({"hair": (0.02, 0.0)}), near, spatial.boxes_step({"hair": home})]
+    ways = [spatial.planned(editor.generator, editor.inversion(), twice[: n + 1], face).moves["hair"] for n in range(3)]
+    assert [way[0] - home[0] for way in ways] == pytest.approx([0.028, 0.07, 0.0])
+    assert spatial.farther((0.0, 0.0, 0.3, 0.3), (0.98, 0.0, 0.3, 0.3), 2.0) == [0.98, 0.0, 0.3, 0.3]  # outside
+
+
 def test_painted_hair_becomes_hair_and_what_is_not_painted_stays(editor):
     face = parsing.parse(session.to_rgb(editor.reconstruction()))
     box = repaint.box_of(repaint.of(face, "hair"))
