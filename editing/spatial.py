@@ -49,10 +49,8 @@ ALONG, FRINGE = 5, 2  # pixels of a map: how much around it a small part takes a
 SOFT = 1.6  # of a cell's share from which on it is all the part's: 1 / SOFT
 NONE: Mapping = MappingProxyType({})
 STAYED = 0.004  # of the picture: boxes that moved by less did not move
-REACH = {
-    "hair": 1.4
-}  # what is drawn of a part's way falls short by this much (`bench.places`): so far it is asked to go
-BEYOND = 0.04  # of the picture: but no more than this beyond its box, which was measured
+REACH = {"hair": 1.4}  # times as far as their boxes: less of the way is drawn than is asked for (`bench.places`)
+BEYOND = 0.04  # of the picture: how far beyond its box such a part goes at most; no more was measured
 
 
 # ---- steps
