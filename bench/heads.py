@@ -30,7 +30,8 @@ from torch import Tensor
 
 from editing.directions import sampling
 from editing.heads.actions import ROWS, Actions, moved
-from editing.heads.fit import LABELS, PAIRS, TRAINED, Domain, labels_of
+from editing.heads.domains import LABELS, PAIRS, Domain, labels_of
+from editing.heads.fit import TRAINED
 from editing.heads.translators import Head, load
 from editing.judges.judge import NAMES, judge
 from editing.types import Inversion

@@ -188,13 +188,13 @@ def lostgans(bench: Bench, folder: Path, count: int, path: Path | None) -> None:
 
 def instagan(bench: Bench, folder: Path, count: int, path: Path | None) -> None:
     """Instances of faces that the judge has on the one side, translated to the other."""
-    from editing.heads import fit, registry
+    from editing.heads import domains, registry
     from editing.judges.judge import judge
     from editing.session import Editor
     from editing.types import Recipe, latent_step
 
     table, editor, rows = sampling.load(folder), Editor(bench.generator), []
-    for (a, b), (pair, regions) in fit.INSTANCES.items():
+    for (a, b), (pair, regions) in domains.INSTANCES.items():
         region = regions[0].partition("+")[0].partition("~")[0]
         for here, sign, way in ((pair.a, 1, f"{a}2{b}"), (pair.b, -1, f"{b}2{a}")):
             places = np.flatnonzero(here.holds(table["scores"]))[:count]

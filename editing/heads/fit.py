@@ -1,6 +1,6 @@
 """Training heads from judged faces and judged moves, without rendering.
 
-    python -m editing.heads.fit faces/ moves/ together/ --out heads/
+    python -m editing.heads.fit faces/ moves/ together/ led/ --inverted inverted/ --out heads/
     python -m editing.heads.fit faces/ moves/ together/ --out heads/ --only instagan
 
 CycleGAN (arXiv 1703.10593): two translators, critics of both domains that see what judges would say, least squares;
@@ -8,13 +8,15 @@ the way back undoes the way there, and a face that is there already stays.  Star
 labels, with a critic that also names them.  Both: who somebody is, by the descriptor, and what the domain does not
 speak of stay what they were.  InstaGAN (1812.10889): CycleGAN's losses for what one instance is like, whatever else
 changes outside its mask, for that is not drawn: context is kept by construction instead of by a loss.
+
+Teachers are several responses in turn, so that a head cannot live on the errors of one; inverted faces, if there are
+any, are SHARE of what heads and critics get to see.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +25,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from editing.directions import sampling
+from editing.heads import inverted as inverting
 from editing.heads import moves as moving
 from editing.heads.actions import Actions
+from editing.heads.domains import FLIPPED, FREE, GROUPS, INSTANCES, LABELS, PAIRS, Pair, labels_of
 from editing.heads.response import Response, Table, table
 from editing.heads.response import fit as fit_response
 from editing.heads.translators import Family, StarTranslator, Translator, load, save
@@ -33,90 +37,10 @@ from stylegan2.errors import UsageError
 
 TRAINED = 4500  # faces; those behind them are for judging heads
 STEPS, BATCH, RATE = 2500, 128, 1e-3
-FLIPPED = 0.9  # standard deviations beyond a threshold that are asked for
+TEACHERS, SHARE = 3, 0.25
 NOISE = 0.7  # standard deviations, on what critics see: they would tell fakes by trifles otherwise
 SHRUNK, JITTER = 0.3, 0.2  # least share of a view that a translator gets to see, and noise on it
 DISTANCE = 0.36  # of descriptors, from which on it is dear
-
-
-@dataclass(frozen=True)
-class Domain:
-    """Faces that a judge has below or above a number."""
-
-    judge: str
-    sign: int
-    bound: float
-
-    def holds(self, scores: np.ndarray) -> np.ndarray:
-        return self.sign * (scores[:, NAMES.index(self.judge)] - self.bound) > 0
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two domains, what may change on the way between them, and how dear who somebody is.  threshold: between them;
-    regressions: whether partial regressions may be used, or edits of the catalogue alone (a judge that is measured from
-    landmarks is met by moves that nobody would call a smile); beyond: standard deviations past the threshold, there
-    and back."""
-
-    a: Domain
-    b: Domain
-    threshold: float
-    free: Sequence[str] = ()
-    identity: float = 1.0
-    regressions: bool = True
-    beyond: tuple[float, float] = (FLIPPED, FLIPPED)
-
-    @property
-    def judge(self) -> str:
-        return self.a.judge
-
-
-def _all_but(*names: str) -> tuple[str, ...]:
-    return tuple(name for name in NAMES if name not in names)
-
-
-HAIR = ("hair_light", "hair_warm", "hair_red", "hair_texture", "brow_dark")
-AGED = ("age", "skin_texture", "hair_light", "hair_warm", "hair_red", "brow_dark", "brow_thick", "jaw_wide", "glasses",
-        "beard", "moustache", "hair_long", "forehead")  # fmt: skip
-MALE = ("male", "beard", "moustache", "hair_long", "hair_volume", "brow_thick", "brow_dark", "jaw_wide", "lip_red",
-        "face_width", "skin_texture", "eye_shadow", "eye_dark", "fringe", "forehead", "hair_texture")  # fmt: skip
-SMILE = ("smile", "mouth_open", "teeth", "mouth_wide", "face_width", "eye_open", "eye_size", "lip_full", "jaw_wide")
-GLASSES = ("glasses", "eye_shadow", "eye_dark", "iris_light", "iris_warm", "brow_dark", "brow_thick", "eye_size")
-PAIRS: Mapping[tuple[str, str], Pair] = {
-    ("young", "old"): Pair(Domain("age", -1, 28), Domain("age", 1, 48), 38, AGED, 0.1, False, (FLIPPED, 1.6)),
-    ("dark", "blond"): Pair(Domain("hair_light", -1, 16), Domain("hair_light", 1, 42), 29, HAIR),
-    ("bare", "glasses"): Pair(Domain("glasses", -1, -1.5), Domain("glasses", 1, -0.4), -0.9, GLASSES, identity=2.0),
-    ("serious", "smiling"): Pair(Domain("smile", -1, 0.95), Domain("smile", 1, 1.3), 1.12, SMILE, regressions=False),
-}
-COLOURS = ("hair_light", "hair_red", "hair_warm", "skin_light", "exposure", "contrast", "warmth", "tint",
-           "background_light", "background_detail", "clothes_light", "colourful")  # fmt: skip
-STILL = ("yaw", "pitch", "roll", "face_width", "jaw_wide")  # or the instance would not fit the face
-INSTANCES: Mapping[tuple[str, str], tuple[Pair, tuple[str, str]]] = {  # and its regions, both ways
-    ("bare", "glasses"): (
-        Pair(Domain("glasses", -1, -1.5), Domain("glasses", 1, -0.4), -0.9, _all_but(*STILL, "male", "age"), 0.3),
-        ("glasses+eyes~8", "glasses+eyes~8"),
-    ),
-    ("short", "long"): (
-        Pair(Domain("hair_long", -1, 0.25), Domain("hair_long", 1, 1.5), 0.8, _all_but(*STILL, *COLOURS), 0.0),
-        ("hair~2", "paint:hair~5"),
-    ),
-}
-LABELS: Mapping[str, Domain] = {
-    "black_hair": Domain("hair_light", -1, 16), "brown_hair": Domain("hair_light", 1, 16),
-    "blond_hair": Domain("hair_light", 1, 42), "male": Domain("male", 1, -2), "young": Domain("age", -1, 32),
-    "smiling": Domain("smile", 1, 1.12), "glasses": Domain("glasses", 1, -0.9),
-}  # fmt: skip
-GROUPS = (("black_hair", "brown_hair", "blond_hair"),)
-FREE = {"black_hair": HAIR, "brown_hair": HAIR, "blond_hair": HAIR, "male": MALE, "young": AGED, "smiling": SMILE,
-        "glasses": GLASSES}  # fmt: skip
-
-
-def labels_of(scores: np.ndarray) -> np.ndarray:
-    """(N, J) -> (N, L) of 0 and 1; one hair colour each"""
-    found = np.stack([domain.holds(scores) for domain in LABELS.values()], 1).astype(np.float32)
-    names = list(LABELS)
-    found[:, names.index("brown_hair")] *= 1 - found[:, names.index("blond_hair")]
-    return found
 
 
 class Critic(nn.Module):
@@ -144,17 +68,41 @@ def glimpse(x: Tensor) -> Tensor:
     return torch.where(whole, parts, share * parts + JITTER * torch.randn_like(parts)).flatten(1)
 
 
-def observed(response: Response, x: Tensor, amounts: Tensor) -> tuple[Tensor, Tensor]:
-    """What a critic sees after a move, and what `read` changed by."""
+class Sampler:
+    """Batches of rows of a table: SHARE of them inverted faces, as many as there are, at the end."""
+
+    def __init__(self, data: Table, rows: np.ndarray) -> None:
+        count = len(data.x) if data.generated is None else data.generated
+        self.data, self.plain, self.inverted = data, torch.from_numpy(rows[rows < count]), rows[rows >= count]
+        self.inverted = torch.from_numpy(self.inverted)
+        self.last = int(SHARE * BATCH) if len(self.inverted) >= 10 else 0
+
+    def rows(self) -> Tensor:
+        some = self.plain[torch.randint(len(self.plain), (BATCH - self.last,))]
+        return torch.cat([some, self.inverted[torch.randint(len(self.inverted), (self.last,))]]) if self.last else some
+
+    def glimpse(self, x: Tensor) -> Tensor:
+        """Of a batch: inverted faces are seen as they are."""
+        return torch.cat([glimpse(x[: BATCH - self.last]), x[BATCH - self.last :]])
+
+    def known(self, response: Response, rows: Tensor) -> Tensor:
+        """What judges say of them (B, J); what a response reads where they had nothing to say."""
+        scores = self.data.scores[rows]
+        return torch.where(scores.isfinite(), scores, response.read(self.data.x[rows])[:, : response.judges])
+
+
+def observed(response: Response, known: Tensor, x: Tensor, amounts: Tensor) -> tuple[Tensor, Tensor]:
+    """What a critic sees of faces with these scores after a move, and what `read` changed by."""
     change = response.change(x, amounts)
-    scores = response.read(x)[:, : response.judges] + change[:, : response.judges]
     middle = response.moved(x, amounts).unflatten(1, (3, -1)).mean(1)
-    return torch.cat([scores, middle], 1), change
+    return torch.cat([known + change[:, : response.judges], middle], 1), change
 
 
-def kept(response: Response, amounts: Tensor, change: Tensor, fixed: Tensor, identity: float | Tensor) -> Tensor:
+def kept(
+    response: Response, x: Tensor, amounts: Tensor, change: Tensor, fixed: Tensor, identity: float | Tensor
+) -> Tensor:
     """What it costs to have changed: who somebody is, judges (B, J) or (J,) that were to stay, and large moves."""
-    distance = response.distance(amounts)
+    distance = response.distance(x, amounts)
     lost = distance + 20 * F.relu(distance - DISTANCE).square()
     others = (change[:, : response.judges].square() * fixed).sum(1)
     size = (amounts / response.limits).abs().sum(1)
@@ -166,17 +114,17 @@ def least_squares(critic: Critic, seen: Tensor, wanted: float) -> Tensor:
 
 
 def cyclegan(
-    response: Response, data: Table, scores: np.ndarray, actions: Actions, pair: Pair, steps: int = STEPS,
+    teachers: Sequence[Response], data: Table, scores: np.ndarray, actions: Actions, pair: Pair, steps: int = STEPS,
     seed: int = 0, report: Callable[[int, dict[str, float]], None] = lambda step, losses: None,
 ) -> tuple[Translator, Translator]:  # fmt: skip
-    """Translators from A to B and from B to A."""
+    """Translators from A to B and from B to A.  scores (N, J): as judges say them, of data's faces."""
     torch.manual_seed(seed)
     sides = [np.flatnonzero(domain.holds(scores)) for domain in (pair.a, pair.b)]
     if min(map(len, sides)) < 50:
         raise UsageError(f"There are only {[len(side) for side in sides]} faces of the two domains.")
-    places = [torch.from_numpy(side) for side in sides]
-    inputs = response.judges + data.x.shape[1] // 3
-    makers, critics = [Translator(len(actions)) for _ in places], [Critic(inputs) for _ in places]
+    samplers = [Sampler(data, side) for side in sides]
+    inputs = data.scores.shape[1] + data.x.shape[1] // 3
+    makers, critics = [Translator(len(actions)) for _ in sides], [Critic(inputs) for _ in sides]
     allowed = torch.tensor([float(pair.regressions or "/" not in name) for name in actions.names])
     for maker in makers:
         maker.limits.copy_(actions.limits * allowed[:, None])
@@ -189,20 +137,23 @@ def cyclegan(
         rate = RATE * min(1.0, 2 * (1 - step / steps))
         for group in adam_g.param_groups + adam_d.param_groups:
             group["lr"] = rate
-        x = [data.x[side[torch.randint(len(side), (BATCH,))]] for side in places]
+        response = teachers[step % len(teachers)]
+        rows = [sampler.rows() for sampler in samplers]
+        x = [data.x[some] for some in rows]
+        known = [sampler.known(response, some) for sampler, some in zip(samplers, rows, strict=True)]
         total, fakes = torch.zeros(()), []
         losses: dict[str, float] = {}
         for here in (0, 1):
             there, sign = 1 - here, 1 - 2 * here
-            amounts = makers[here](glimpse(x[here]))
-            seen, change = observed(response, x[here], amounts)
+            amounts = makers[here](samplers[here].glimpse(x[here]))
+            seen, change = observed(response, known[here], x[here], amounts)
             fakes.append(seen.detach())
             fooled = least_squares(critics[there], seen, 1.0)
             back = makers[there](response.moved(x[here], amounts))
             cycle = ((amounts + back) / response.limits).abs().mean()
             same = (makers[here](x[there]) / response.limits).abs().mean()
             crossed = F.relu(pair.beyond[here] - sign * (seen[:, column] - threshold)).mean()
-            stayed = kept(response, amounts, change, fixed, pair.identity)
+            stayed = kept(response, x[here], amounts, change, fixed, pair.identity)
             total = total + 0.3 * fooled + 5 * cycle + 2 * same + 2 * crossed + stayed
             losses |= {f"gan{here}": fooled.item(), f"cycle{here}": cycle.item(), f"same{here}": same.item(),
                        f"crossed{here}": crossed.item(), f"kept{here}": stayed.item()}  # fmt: skip
@@ -211,7 +162,7 @@ def cyclegan(
         adam_g.step()
         found = torch.zeros(())
         for here in (0, 1):
-            real, _ = observed(response, x[here], torch.zeros(BATCH, len(actions)))
+            real, _ = observed(response, known[here], x[here], torch.zeros(BATCH, len(actions)))
             fake = fakes[1 - here]
             found = found + least_squares(critics[here], real, 1.0) + least_squares(critics[here], fake, 0.0)
         adam_d.zero_grad(set_to_none=True)
@@ -240,14 +191,15 @@ def flipped(labels: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
 
 
 def stargan(
-    response: Response, data: Table, scores: np.ndarray, actions: Actions, steps: int = 2 * STEPS, seed: int = 0,
-    report: Callable[[int, dict[str, float]], None] = lambda step, losses: None,
+    teachers: Sequence[Response], data: Table, scores: np.ndarray, actions: Actions, steps: int = 2 * STEPS,
+    seed: int = 0, report: Callable[[int, dict[str, float]], None] = lambda step, losses: None,
 ) -> StarTranslator:  # fmt: skip
-    """One translator for all of LABELS."""
+    """One translator for all of LABELS.  scores (N, J): as judges say them, of data's faces."""
     torch.manual_seed(seed)
     rng = torch.Generator().manual_seed(seed)
-    names, labels = list(LABELS), torch.from_numpy(labels_of(scores))
-    maker, critic = StarTranslator(len(actions), len(names)), Critic(response.judges + data.x.shape[1] // 3, len(names))
+    names, labels, sampler = list(LABELS), torch.from_numpy(labels_of(scores)), Sampler(data, np.arange(len(data.x)))
+    maker = StarTranslator(len(actions), len(names))
+    critic = Critic(data.scores.shape[1] + data.x.shape[1] // 3, len(names))
     maker.inner.limits.copy_(actions.limits)
     fixed = torch.stack(
         [torch.tensor([float(j not in (LABELS[n].judge, *FREE[n])) for j in NAMES]) for n in names]
@@ -264,11 +216,11 @@ def stargan(
         rate = RATE * min(1.0, 2 * (1 - step / steps))
         for group in adam_g.param_groups + adam_d.param_groups:
             group["lr"] = rate
-        some = torch.randint(len(labels), (BATCH,))
-        x, before = data.x[some], labels[some]
+        response, some = teachers[step % len(teachers)], sampler.rows()
+        x, before, known = data.x[some], labels[some], sampler.known(response, some)
         after, column = flipped(before, rng)
-        amounts = maker(glimpse(x), before, after)
-        seen, change = observed(response, x, amounts)
+        amounts = maker(sampler.glimpse(x), before, after)
+        seen, change = observed(response, known, x, amounts)
         score, logits = critic(seen)
         back = maker(response.moved(x, amounts), after, before)
         cycle = ((amounts + back) / response.limits).abs().mean()
@@ -279,14 +231,14 @@ def stargan(
         wanted = 2 * after - 1
         moves = (before != after).float()
         crossed = (F.relu(FLIPPED - wanted * margin) * moves).sum(1).mean()
-        stayed = kept(response, amounts, change, fixed[column], identity[column])
-        read = F.binary_cross_entropy_with_logits(maker.reader(glimpse(x)), before)
+        stayed = kept(response, x, amounts, change, fixed[column], identity[column])
+        read = F.binary_cross_entropy_with_logits(maker.reader(sampler.glimpse(x)), before)
         fooled = (score - 1).square().mean()
         total = 0.3 * fooled + 0.3 * named + 5 * cycle + 2 * crossed + stayed + read
         adam_g.zero_grad(set_to_none=True)
         total.backward()
         adam_g.step()
-        real, real_logits = critic(observed(response, x, torch.zeros_like(amounts))[0])
+        real, real_logits = critic(observed(response, known, x, torch.zeros_like(amounts))[0])
         fake, _ = critic(seen.detach())
         found = (real - 1).square().mean() + fake.square().mean()
         found = found + F.binary_cross_entropy_with_logits(real_logits, before)
@@ -309,6 +261,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("faces", type=Path)
     parser.add_argument("moves", type=Path, nargs="+")
+    parser.add_argument("--inverted", type=Path, help="inverted faces and their moves, of editing.heads.inverted")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", nargs="*", help="of the pairs ('young-old'), stargan and instagan")
     options = parser.parse_args()
@@ -321,11 +274,16 @@ def main() -> None:
     joined = {key: np.concatenate([part[key] for part in tables]) for key in tables[0]}
     faces, moves = split(sampling.load(options.faces), joined)
     actions = moving.load_actions(options.moves[0] / "actions.safetensors")
-    data = table(faces, moves)
+    inverted = inverting.load(options.inverted) if options.inverted else None
+    data = table(faces, moves, inverted)
+    scores = np.concatenate([faces["scores"], *([inverted[0]["scores"]] if inverted else [])])
     print(f"{len(data.x)} faces, {len(data.face)} moves", flush=True)
-    response, explained = fit_response(data, actions, report=lambda step, loss: print(step, f"{loss:.3f}", flush=True))
-    shares = {name: round(float(share), 2) for name, share in zip(NAMES, explained, strict=False)}
-    print("explained of held-back changes:", shares, f"distance {float(explained[-1]):.2f}", flush=True)
+    teachers = []
+    for seed in range(TEACHERS):
+        response, explained = fit_response(data, actions, seed=seed)
+        shares = {name: round(float(share), 2) for name, share in zip(NAMES, explained, strict=False)}
+        print("explained of held-back changes:", shares, f"distance {float(explained[-1]):.2f}", flush=True)
+        teachers.append(response)
 
     def report(step: int, losses: dict[str, float]) -> None:
         print(step, *(f"{key} {value:.3f}" for key, value in losses.items()), flush=True)
@@ -339,20 +297,20 @@ def main() -> None:
         if options.only and f"{a}-{b}" not in options.only:
             continue
         print(f"cyclegan {a} {b}", flush=True)
-        ways[f"{a}2{b}"], ways[f"{b}2{a}"] = cyclegan(response, data, faces["scores"], actions, pair, report=report)
+        ways[f"{a}2{b}"], ways[f"{b}2{a}"] = cyclegan(teachers, data, scores, actions, pair, report=report)
         save(Family("cyclegan", data.whitening, actions, ways), file)
     if not options.only or "instagan" in options.only:
         ways, regions = {}, {}
         for (a, b), (pair, places) in INSTANCES.items():
             print(f"instagan {a} {b}", flush=True)
-            ways[f"{a}2{b}"], ways[f"{b}2{a}"] = cyclegan(response, data, faces["scores"], actions, pair, report=report)
+            ways[f"{a}2{b}"], ways[f"{b}2{a}"] = cyclegan(teachers, data, scores, actions, pair, report=report)
             regions |= dict(zip((f"{a}2{b}", f"{b}2{a}"), places, strict=True))
         family = Family("instagan", data.whitening, actions, ways, regions=regions)
         save(family, options.out / "instagan.safetensors")
     if options.only and "stargan" not in options.only:
         return
     print("stargan", flush=True)
-    star = {"all": stargan(response, data, faces["scores"], actions, report=report)}
+    star = {"all": stargan(teachers, data, scores, actions, report=report)}
     save(Family("stargan", data.whitening, actions, star, list(LABELS), GROUPS), options.out / "stargan.safetensors")
 
 

@@ -4,14 +4,17 @@
     python -m editing.heads.moves faces/ moves/ --count 2600
     python -m editing.heads.moves faces/ together/ --count 3000 --together
     python -m editing.heads.moves faces/ more/ --count 2400 --more          # and --together: for `editing.text`
+    python -m editing.heads.moves faces/ led/ --count 1600 --heads cyclegan.safetensors stargan.safetensors
 
 What an action does to every judge, and to who somebody is, is learned from these; rendering happens here, once, and not
-in the training of heads.  Shards of 200 (face, amounts, scores, descriptor); goes on where it was killed.
+in the training of heads.  Shards of 200 (face, amounts, scores, descriptor); goes on where it was killed.  `--heads`:
+moves that heads make, about as they make them, so that heads trained next are taught where the last ones were wrong.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +23,8 @@ from safetensors.torch import load_file, save_file
 
 from editing.directions import sampling
 from editing.heads.actions import EDITS, FITTED, LIMIT, ROWS, Actions, make, moved
+from editing.heads.translators import Head
+from editing.heads.translators import load as load_heads
 from editing.judges.judge import NAMES, judge
 from stylegan2 import checkpoints, engine, zoo
 from stylegan2.allocator import tune_allocator
@@ -30,6 +35,7 @@ from stylegan2.generator import Generator
 SHARD = 200
 MOST = 4  # actions at once
 FAVOURED = 4
+LED, DROPPED = (0.4, 1.3), 0.15  # strengths of heads' moves; and the share of their actions that is left out
 
 
 def amounts(actions: Actions, number: int, together: bool = False, more: int = 0) -> np.ndarray:
@@ -53,14 +59,32 @@ def amounts(actions: Actions, number: int, together: bool = False, more: int = 0
     return found
 
 
+def led(heads: Sequence[Head], ws: torch.Tensor, number: int) -> np.ndarray:
+    """The move of this number that one of these heads makes of a face's ws (1, rows, w_dim): (K,)"""
+    rng = np.random.default_rng((7, number, 2))
+    found = heads[rng.integers(len(heads))].amounts(ws)[0].numpy() * rng.uniform(*LED)
+    return (found * (rng.random(len(found)) >= DROPPED)).astype(np.float32)
+
+
+def known_heads(paths: Sequence[Path], actions: Actions | None = None) -> tuple[list[Head], Actions]:
+    """Heads of these files, which move by the same actions: those, or the first file's."""
+    heads = [head for path in paths for head in load_heads(path).values()]
+    actions = actions or heads[0].family.actions
+    if any(list(head.family.actions.names) != list(actions.names) for head in heads):
+        raise UsageError("These heads move by other actions than these moves.")
+    return heads, actions
+
+
 def shard(
-    generator: Generator, actions: Actions, w: np.ndarray, numbers: range, together: bool = False, more: int = 0
-) -> dict[str, np.ndarray]:
+    generator: Generator, actions: Actions, w: np.ndarray, numbers: range, together: bool = False, more: int = 0,
+    heads: Sequence[Head] = (),
+) -> dict[str, np.ndarray]:  # fmt: skip
     """w (N, w_dim) of all faces -> arrays of these moves; face: the place in w."""
     rows: dict[str, list] = {"face": [], "amounts": [], "scores": [], "descriptor": []}
     for number in numbers:
-        face, move = number % len(w), amounts(actions, number, together, more)
+        face = number % len(w)
         ws = engine.broadcast(generator, torch.from_numpy(w[face])[None])
+        move = led(heads, ws, number) if heads else amounts(actions, number, together, more)
         with torch.no_grad():
             images = generator.synthesis(moved(ws, torch.from_numpy(move)[None], actions.vectors))
         scores = judge(engine.to_uint8(images)[0])
@@ -106,6 +130,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=4000)
     parser.add_argument("--together", action="store_true", help="moves of all rows by one amount")
     parser.add_argument("--more", action="store_true", help="with actions that sentences ask for, mostly those")
+    parser.add_argument("--heads", type=Path, nargs="+", default=(), help="files of heads that make the moves")
     parser.add_argument(
         "--part", nargs=2, type=int, default=(0, 1), metavar=("K", "N"), help="every N-th shard, from K"
     )
@@ -114,7 +139,9 @@ def main() -> None:
     faces = sampling.load(options.faces)
     options.folder.mkdir(parents=True, exist_ok=True)
     kept = options.folder / "actions.safetensors"
-    actions = load_actions(kept) if kept.exists() else make(faces, NAMES, options.more)
+    actions = load_actions(kept) if kept.exists() else None
+    heads, actions = known_heads(options.heads, actions) if options.heads else ([], actions)
+    actions = actions or make(faces, NAMES, options.more)
     if not kept.exists():
         save(actions, kept)
     more = len(EDITS) + len(FITTED) * len(ROWS) if options.more else 0
@@ -124,7 +151,7 @@ def main() -> None:
         if not path.exists():
             with replacing(path) as part, open(part, "wb") as file:
                 numbers = range(start, min(start + SHARD, options.count))
-                np.savez(file, **shard(generator, actions, faces["w"], numbers, options.together, more))
+                np.savez(file, **shard(generator, actions, faces["w"], numbers, options.together, more, heads))
             print(path, flush=True)
 
 

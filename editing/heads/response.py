@@ -72,6 +72,9 @@ class Response(nn.Module):
         self.beside = nn.Linear(len(vectors), out, bias=False)
         nn.init.zeros_(self.beside.weight)
         self.away = nn.Linear(len(vectors), 32, bias=False)
+        self.easily = nn.Linear(seen, 1)
+        nn.init.zeros_(self.easily.weight)
+        nn.init.zeros_(self.easily.bias)
         self.register_buffer("limits", limits.abs().amax(1))
         self.register_buffer("moves", whitening.views(vectors))
 
@@ -91,9 +94,11 @@ class Response(nn.Module):
         both = self.read(torch.cat([x, self.moved(x, amounts)]))
         return both[len(x) :] - both[: len(x)] + self.beside(amounts / self.limits)
 
-    def distance(self, amounts: Tensor) -> Tensor:
-        """How far the descriptor goes (B,), whichever way: what changes it changes more than `change` can foretell."""
-        return (self.away(amounts / self.limits).square().sum(1) + 1e-6).sqrt()
+    def distance(self, x: Tensor, amounts: Tensor) -> Tensor:
+        """How far the descriptor goes (B,), whichever way: what changes it changes more than `change` can foretell, and
+        some faces' more easily than others'."""
+        far = (self.away(amounts / self.limits).square().sum(1) + 1e-6).sqrt()
+        return far * torch.exp(torch.tanh(self.easily(x)[:, 0]))
 
     def forward(self, x: Tensor, amounts: Tensor) -> tuple[Tensor, Tensor]:
         both = self.read(self.moved(x, amounts)) + self.beside(amounts / self.limits)
@@ -102,7 +107,8 @@ class Response(nn.Module):
 
 @dataclass(frozen=True)
 class Table:
-    """Faces and moves as tensors.  scores in standard deviations, nan where a judge had nothing to say."""
+    """Faces and moves as tensors.  scores in standard deviations, nan where a judge had nothing to say; generated: how
+    many faces are codes of the generator, before those that are inversions; None: all."""
 
     x: Tensor
     scores: Tensor
@@ -114,9 +120,14 @@ class Table:
     mean: Tensor
     std: Tensor
     whitening: Whitening
+    generated: int | None = None
 
 
-def table(faces: Mapping[str, np.ndarray], moves: Mapping[str, np.ndarray]) -> Table:
+Arrays = Mapping[str, np.ndarray]
+
+
+def table(faces: Arrays, moves: Arrays, inverted: tuple[Arrays, Arrays] | None = None) -> Table:
+    """inverted: faces with a ws each instead of one w, and moves of these, as `inverted.load` has them."""
     scores = torch.from_numpy(faces["scores"].astype(np.float32))
     known = scores.isfinite()
     filled = scores.nan_to_num()
@@ -124,11 +135,19 @@ def table(faces: Mapping[str, np.ndarray], moves: Mapping[str, np.ndarray]) -> T
     std = (((filled - mean) * known).square().sum(0) / known.sum(0)).sqrt()
     w = torch.from_numpy(faces["w"].astype(np.float32))
     whitening = Whitening.of(w)
-    after = torch.from_numpy(moves["scores"].astype(np.float32))
+    x = whitening(w).repeat(1, 3)
+    if inverted:
+        more, moved = inverted
+        x = torch.cat([x, whitening.view(torch.from_numpy(more["ws"]).float())])
+        moves = {k: np.concatenate([moves[k], moved[k] + (len(w) if k == "face" else 0)]) for k in moved}
+        faces = {k: np.concatenate([faces[k], more[k]]) for k in ("scores", "descriptor")}
+    scores, descriptors, amounts, after, descriptors_after = (
+        torch.from_numpy(values.astype(np.float32))
+        for values in (faces["scores"], faces["descriptor"], *(moves[k] for k in ("amounts", "scores", "descriptor")))
+    )
     return Table(
-        whitening(w).repeat(1, 3), (scores - mean) / std, torch.from_numpy(faces["descriptor"].astype(np.float32)),
-        torch.from_numpy(moves["face"]), torch.from_numpy(moves["amounts"].astype(np.float32)), (after - mean) / std,
-        torch.from_numpy(moves["descriptor"].astype(np.float32)), mean, std, whitening,
+        x, (scores - mean) / std, descriptors, torch.from_numpy(moves["face"]), amounts, (after - mean) / std,
+        descriptors_after, mean, std, whitening, len(w),
     )  # fmt: skip
 
 
@@ -160,7 +179,7 @@ def fit(
         loss = far(response.read(data.x[some]), base[some])
         some = rest[torch.randint(len(rest), (BATCH,))]
         loss = loss + far(response.change(x[some], data.amounts[some]), change[some])
-        loss = loss + 5 * far(response.distance(data.amounts[some]), distance[some])
+        loss = loss + 5 * far(response.distance(x[some], data.amounts[some]), distance[some])
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
@@ -171,7 +190,7 @@ def fit(
     with torch.no_grad():
         off = response.change(x[held], data.amounts[held]) - change[held]
         explained = 1 - off.nan_to_num().square().sum(0) / change[held].nan_to_num().square().sum(0)
-        off = response.distance(data.amounts[held]) - distance[held]
+        off = response.distance(x[held], data.amounts[held]) - distance[held]
     return response, torch.cat([explained, 1 - off.var()[None] / distance[held].var()])
 
 

@@ -28,6 +28,7 @@ from stylegan2.files import replacing
 WIDTH = 256
 FORMAT = "wplus-heads-1"
 PAINTED = "paint:"  # before a region: see `Head.paints`
+SURE = 0.9  # of a label that is asked for being there: who asks does not see it, and the reader may be wrong
 KINDS = ("cyclegan", "stargan", "instagan")
 
 
@@ -98,6 +99,12 @@ class Family:
             found[:, columns] = nn.functional.one_hot(probabilities[:, columns].argmax(1), len(columns)).float()
         return found
 
+    def doubted(self, probabilities: Tensor, name: str, value: float) -> Tensor:
+        """Probabilities (B, L) where somebody asks for a label to be 1 or 0: it is so if that is surer than SURE."""
+        found, column = probabilities.clone(), self.labels.index(name)
+        found[:, column] = (found[:, column] > (SURE if value else 1 - SURE)).float()
+        return found
+
     def with_label(self, labels: Tensor, name: str, value: float) -> Tensor:
         """Labels (B, L) with one of them set; others of its group give way."""
         found = labels.clone()
@@ -147,8 +154,8 @@ class Head:
         if family.kind != "stargan":
             return family.translators[way](x)
         star = family.translators["all"]
-        before = family.exclusive(star.labels(x))
-        return star(x, before, family.with_label(before, way[1:], float(way[0] == "+")))
+        before = family.exclusive(family.doubted(star.labels(x), way[1:], wanted := float(way[0] == "+")))
+        return star(x, before, family.with_label(before, way[1:], wanted))
 
     def __call__(self, ws: Tensor, strength: float = 1.0) -> Tensor:
         """ws -> a new ws.  strength: times what the translator asks for; 0 is the identity."""

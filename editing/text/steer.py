@@ -81,7 +81,7 @@ def price(
     missed = missed * (1 + loose)
     wrong = F.relu(0.35 * change.abs() - found * change.sign()) * named
     beside = (found.square() * (1 - named) * (1 - 0.9 * along)).sum(1)
-    distance = response.distance(amounts)
+    distance = response.distance(x, amounts)
     lost = (distance + 20 * F.relu(distance - DISTANCE).square()) * (1 - 0.85 * loose)
     size = (amounts / response.limits).abs().sum(1)
     return {"missed": 3 * missed.mean(), "wrong": 2 * wrong.sum(1).mean(), "beside": 0.35 * beside.mean(),

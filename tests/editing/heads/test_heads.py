@@ -11,7 +11,7 @@ from editing.batching import planning, strengths
 from editing.heads import registry
 from editing.heads.actions import MERGED, Actions, moved
 from editing.heads.response import COMPONENTS, Whitening
-from editing.heads.translators import Family, Head, StarTranslator, Translator, load, save
+from editing.heads.translators import SURE, Family, Head, StarTranslator, Translator, load, save
 from editing.types import Inversion, Recipe, latent_step
 from stylegan2.errors import UsageError, WplusError
 
@@ -86,16 +86,22 @@ def test_amounts_stay_within_what_moves_were_learned_between(shipped):
         assert (found >= low - 1e-6).all() and (found <= high + 1e-6).all() and found.abs().max() > 0.1
 
 
-def test_a_label_that_is_there_already_moves_nothing(shipped):
-    ws = drawn(40, MERGED, 512)
+def test_a_label_that_is_surely_there_already_moves_nothing(shipped):
+    """Who asks for glasses sees none: the reader has to be sure of them, or faces like hers never get any."""
+    ws = 3 * drawn(400, MERGED, 512)
     star = registry.find("stargan:+glasses").family
-    labels = star.exclusive(star.translators["all"].labels(star.whitening.view(ws)))
+    probabilities = star.translators["all"].labels(star.whitening.view(ws))
+    labels = star.exclusive(probabilities)
     assert (labels[:, :2].sum(1) == 1).all()  # one hair colour each
     for name in ("+glasses", "-glasses", "+dark", "+blond"):
-        still = labels[:, LABELS.index(name[1:])] == float(name[0] == "+")
-        amounts = registry.find(f"stargan:{name}").amounts(ws)
-        assert still.any() and not still.all()
-        assert (amounts[still] == 0).all() and (amounts[~still].abs().sum(1) > 0).all()
+        column, wanted = LABELS.index(name[1:]), float(name[0] == "+")
+        there = probabilities[:, column] if wanted else 1 - probabilities[:, column]
+        amounts = registry.find(f"stargan:{name}").amounts(ws).abs().sum(1)
+        assert (amounts[there < SURE] > 0).all() and (there > 0.5)[there < SURE].any()
+        if name[1:] == "glasses":
+            assert (there > SURE).any() and (amounts[there > SURE] == 0).all()
+    sure = torch.tensor([[0.05, 0.95, 0.5], [0.01, 0.85, 0.5]])
+    assert star.exclusive(star.doubted(sure, "blond", 1.0))[:, :2].tolist() == [[0, 1], [1, 0]]
 
 
 def test_a_move_spreads_over_rows_that_the_default_generator_merges():

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from editing.heads import fit, moves
+from editing.heads import domains, fit, inverted, moves
 from editing.heads.actions import FITTED, HELD, MERGED, ROWS, Actions, make, partial_regressions
+from editing.heads.response import Whitening, table
 from editing.heads.response import fit as fit_response
-from editing.heads.response import table
+from editing.heads.translators import Family, Translator, save
 from editing.judges.judge import NAMES
 from stylegan2.errors import UsageError
 
@@ -69,14 +70,14 @@ def test_a_response_tells_what_moves_change(world, learned):
     assert explained[AGE] > 0.9 and explained[-1] > 0.2  # age, and the distance of descriptors
     none = torch.zeros(5, 3)
     assert (response.change(torch.randn(5, 192), none) == 0).all()
-    assert response.distance(none).max() < 0.01
+    assert response.distance(torch.randn(5, 192), none).max() < 0.01
 
 
 def test_cyclegan_goes_over_and_back_by_what_costs_least(world, learned):
     faces, _, actions = world
     data, response, _ = learned
-    pair = fit.PAIRS[("young", "old")]
-    there, back = fit.cyclegan(response, data, faces["scores"], actions, pair, steps=400)
+    pair = domains.PAIRS[("young", "old")]
+    there, back = fit.cyclegan([response], data, faces["scores"], actions, pair, steps=400)
     young = torch.from_numpy(np.flatnonzero(pair.a.holds(faces["scores"])))
     x = data.x[young]
     with torch.no_grad():
@@ -96,17 +97,17 @@ def test_a_pair_may_do_without_partial_regressions(world, learned):
     faces, _, actions = world
     data, response, _ = learned
     named = replace(actions, names=["clean", "age/coarse", "hair"])
-    pair = replace(fit.PAIRS[("young", "old")], regressions=False)
-    for maker in fit.cyclegan(response, data, faces["scores"], named, pair, steps=1):
+    pair = replace(domains.PAIRS[("young", "old")], regressions=False)
+    for maker in fit.cyclegan([response], data, faces["scores"], named, pair, steps=1):
         assert maker.limits[:, 1].tolist() == [4, 0, 4] and (maker(data.x[:9])[:, 1] == 0).all()
 
 
 def test_stargan_sets_one_label_and_leaves_others(world, learned):
     faces, _, actions = world
     data, response, _ = learned
-    star = fit.stargan(response, data, faces["scores"], actions, steps=400)
-    labels = torch.from_numpy(fit.labels_of(faces["scores"]))
-    column = list(fit.LABELS).index("young")
+    star = fit.stargan([response], data, faces["scores"], actions, steps=400)
+    labels = torch.from_numpy(domains.labels_of(faces["scores"]))
+    column = list(domains.LABELS).index("young")
     old = labels[:, column] == 0
     wanted = labels.clone()
     wanted[:, column] = 1
@@ -114,14 +115,14 @@ def test_stargan_sets_one_label_and_leaves_others(world, learned):
         amounts = star(data.x, labels, wanted)
         scores, _ = response(data.x, amounts)
     assert (amounts[~old] == 0).all()
-    bound = (fit.LABELS["young"].bound - data.mean[AGE]) / data.std[AGE]
+    bound = (domains.LABELS["young"].bound - data.mean[AGE]) / data.std[AGE]
     assert (scores[old, AGE] < bound).float().mean() > 0.8
     assert amounts[old, 2].abs().mean() < 0.5 * amounts[old, :2].abs().sum(1).mean()  # hair stays
 
 
 def test_labels_of_a_group_exclude_each_other(world):
-    labels = fit.labels_of(world[0]["scores"])
-    colours = labels[:, [list(fit.LABELS).index(name) for name in fit.GROUPS[0]]]
+    labels = domains.labels_of(world[0]["scores"])
+    colours = labels[:, [list(domains.LABELS).index(name) for name in domains.GROUPS[0]]]
     assert (colours.sum(1) == 1).all() and (colours.sum(0) > 0).all()
     after, _ = fit.flipped(torch.from_numpy(labels), torch.Generator().manual_seed(0))
     assert (after[:, :3].sum(1) == 1).all()
@@ -135,7 +136,7 @@ def test_too_few_faces_of_a_domain(world, learned):
     scores = faces["scores"].copy()
     scores[:, AGE] = 20
     with pytest.raises(UsageError, match="only"):
-        fit.cyclegan(response, data, scores, actions, fit.PAIRS[("young", "old")], steps=1)
+        fit.cyclegan([response], data, scores, actions, domains.PAIRS[("young", "old")], steps=1)
 
 
 def test_partial_regressions_hold_the_others():
@@ -172,6 +173,64 @@ def test_actions_and_random_moves():
     grouped = moves.amounts(actions, 3, True)
     rows = [[actions.names.index(f"{name}/{part}") for part in ROWS] for name in FITTED]
     assert any(np.abs(grouped[row]).min() > 0 and np.ptp(np.sign(grouped[row])) == 0 for row in rows)
+
+
+def a_head(actions, translators=("a2b",)):
+    torch.manual_seed(0)
+    made = {way: Translator(len(actions), width=8) for way in translators}
+    for translator in made.values():
+        torch.nn.init.normal_(translator.net[-1].bias)
+        translator.limits.copy_(actions.limits)
+    return Family("cyclegan", Whitening.of(torch.randn(200, 512)), actions, made)
+
+
+def test_moves_that_heads_make(tmp_path):
+    """What a head would do, weaker or stronger, here and there without one of its actions; the same every time."""
+    actions = Actions(["a", "b"], torch.randn(2, MERGED, 512), torch.tensor([[-1.0, 1.0]] * 2))
+    save(a_head(actions), tmp_path / "heads.safetensors")
+    heads, found = moves.known_heads([tmp_path / "heads.safetensors"])
+    assert list(found.names) == ["a", "b"] and len(heads) == 1
+    with pytest.raises(UsageError, match="other actions"):
+        moves.known_heads([tmp_path / "heads.safetensors"], replace(actions, names=["a", "c"]))
+    ws = torch.randn(1, MERGED, 512)
+    whole = heads[0].amounts(ws)[0].numpy()
+    made = np.stack([moves.led(heads, ws, number) for number in range(300)])
+    assert (made == np.stack([moves.led(heads, ws, number) for number in range(300)])).all()
+    shares = made / whole
+    kept = shares != 0
+    assert 0.75 < kept.mean() < 0.95 and shares[kept].min() >= 0.4 and shares[kept].max() <= 1.3 + 1e-6
+
+
+def test_inverted_faces_are_read_behind_generated_ones(world, tmp_path):
+    faces, moved, _ = world
+    rng, judges = np.random.default_rng(4), len(NAMES)
+    for start in (0, 10):
+        part = {
+            "ws": rng.standard_normal((10, MERGED, 512)), "scores": np.full((10, judges), start),
+            "descriptor": np.zeros((10, 128)), "face": np.repeat(np.arange(10), 2), "amounts": np.zeros((20, 3)),
+            "moved_scores": np.full((20, judges), start + 1.0), "moved_descriptor": np.ones((20, 128)),
+        }  # fmt: skip
+        part["descriptor"][3] = np.nan  # no face was found
+        part["moved_descriptor"][0] = np.nan
+        np.savez(tmp_path / f"{start}.npz", **part)
+    more, after = inverted.load(tmp_path)
+    assert len(more["ws"]) == 18 and len(after["face"]) == 2 * (20 - 2 - 1)
+    assert (after["scores"][:, 0] - more["scores"][after["face"], 0] == 1).all()  # each move with its face
+    data = table(faces, moved, (more, after))
+    count = len(faces["w"])
+    assert data.generated == count and len(data.x) == count + 18 and len(data.face) == len(moved["face"]) + 34
+    assert data.face.max() == count + 17
+    torch.testing.assert_close(data.x[count], data.whitening.view(torch.from_numpy(more["ws"][:1]).float())[0])
+    sampler = fit.Sampler(data, np.arange(len(data.x)))
+    rows = sampler.rows()
+    share = int(fit.SHARE * fit.BATCH)
+    assert len(rows) == fit.BATCH and (rows[-share:] >= count).all() and (rows[:-share] < count).all()
+    seen = sampler.glimpse(data.x[rows])
+    assert (seen[-share:] == data.x[rows[-share:]]).all() and (seen[:-share] != data.x[rows[:-share]]).any()
+    alone = fit.Sampler(data, np.arange(count + 5))  # too few to be drawn again and again
+    assert (alone.rows() < count).all() and len(alone.rows()) == fit.BATCH
+    with pytest.raises(UsageError, match="editing.heads.inverted"):
+        inverted.load(tmp_path / "none")
 
 
 def test_moves_are_kept_in_files(tmp_path):
