@@ -241,7 +241,7 @@ MOVES = (({"mouth": (0.0, 0.05)}, "mouth down 5%"), ({"eyes": (0.0, 0.03)}, "eye
 def places(generator, catalogue, seeds=(5, 19, 12, 33), size=176) -> None:
     """Parts that are moved and painted, faces from maps, and instances that are translated."""
     from editing import spatial
-    from editing.heads import composing, fit
+    from editing.heads import composing, domains
     from editing.judges.parsing.labels import PALETTE
     from editing.session import synthesise, to_rgb
 
@@ -270,7 +270,7 @@ def places(generator, catalogue, seeds=(5, 19, 12, 33), size=176) -> None:
             row.append(small(to_rgb(synthesise(generator, found))))
         drawn.append(row)
         row = [small(to_rgb(editor.reconstruction()))]
-        for a, b in fit.INSTANCES:
+        for a, b in domains.INSTANCES:
             for name in (f"{a}2{b}", f"{b}2{a}"):
                 recipe = Recipe(steps=(latent_step(f"instagan:{name}", 1.0),))
                 row.append(labelled(small(to_rgb(editor.render(recipe))), name))

@@ -32,6 +32,14 @@ def app(help: str) -> typer.Typer:
     )
 
 
+def plain(main: Callable[[], None]) -> None:
+    """Run a developer's command, whose main parses its own arguments: errors of ours become one line and a code."""
+    try:
+        main()
+    except WplusError as error:
+        sys.exit(fail(str(error), error.exit_code))
+
+
 def run(application: typer.Typer, prog: str, args: Sequence[str] | None = None) -> None:
     """Run a command line and exit: every error a person can cause becomes one line on stderr."""
     if threading.current_thread() is threading.main_thread():

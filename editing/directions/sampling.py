@@ -19,6 +19,7 @@ from editing.judges.judge import NAMES, judge, looks, male_of
 from editing.judges.landmarks import measure
 from stylegan2 import checkpoints, engine, zoo
 from stylegan2.allocator import tune_allocator
+from stylegan2.errors import UsageError
 from stylegan2.files import replacing
 from stylegan2.generator import Generator
 
@@ -51,7 +52,9 @@ def sample_shard(generator: Generator, seeds: range, psi: float) -> dict[str, np
 def load(folder: Path) -> dict[str, np.ndarray]:
     """All shards of a folder, concatenated, without the faces that the judge did not find; scores may be nan where a
     judge had nothing to measure."""
-    shards = [np.load(path) for path in sorted(folder.glob("*.npz"))]
+    shards = [np.load(path) for path in sorted(folder.glob("[0-9]*.npz"))]
+    if not shards:
+        raise UsageError(f"{folder} holds no judged faces: make some with python -m editing.directions.sampling")
     named = [name for name in shards[0].files if name != "names"]
     table = {name: np.concatenate([shard[name] for shard in shards]) for name in named}
     found = np.isfinite(table["descriptor"]).all(1)
@@ -87,7 +90,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     if options.rescore:
-        for path in sorted(options.folder.glob("*.npz"))[options.part[0] :: options.part[1]]:
+        for path in sorted(options.folder.glob("[0-9]*.npz"))[options.part[0] :: options.part[1]]:
             shard = dict(np.load(path))
             names = tuple(map(str, shard["names"])) if "names" in shard else FIRST_JUDGES
             with replacing(path) as part, open(part, "wb") as stream:

@@ -50,6 +50,14 @@ class Actions:
     def __len__(self) -> int:
         return len(self.names)
 
+    def same(self, other: Actions) -> bool:
+        """Whether amounts of both mean the same, as precisely as files of heads keep them."""
+        return (
+            list(self.names) == list(other.names)
+            and torch.equal(self.vectors.half(), other.vectors.half())
+            and torch.allclose(self.limits, other.limits)
+        )
+
 
 def make(samples: Mapping[str, np.ndarray], judges: Sequence[str], more: bool = False) -> Actions:
     """samples: `sampling.load`; judges: names of its columns of scores.  more: with those that only sentences ask for,

@@ -79,7 +79,8 @@ LABELS: Mapping[str, Domain] = {
     "blond_hair": Domain("hair_light", 1, 42), "male": Domain("male", 1, -2), "young": Domain("age", -1, 32),
     "smiling": Domain("smile", 1, 1.12), "glasses": Domain("glasses", 1, -0.9),
 }  # fmt: skip
-GROUPS = (("black_hair", "brown_hair", "blond_hair"),)
+GROUPS = (("black_hair", "brown_hair", "blond_hair"),)  # one of which holds at a time
+COLUMNS = [[list(LABELS).index(name) for name in group] for group in GROUPS]
 FREE = {"black_hair": HAIR, "brown_hair": HAIR, "blond_hair": HAIR, "male": MALE, "young": AGED, "smiling": SMILE,
         "glasses": GLASSES}  # fmt: skip
 

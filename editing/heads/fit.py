@@ -10,7 +10,7 @@ speak of stay what they were.  InstaGAN (1812.10889): CycleGAN's losses for what
 changes outside its mask, for that is not drawn: context is kept by construction instead of by a loss.
 
 Teachers are several responses in turn, so that a head cannot live on the errors of one; inverted faces, if there are
-any, are SHARE of what heads and critics get to see.
+any, are up to SHARE of what heads and critics get to see.
 """
 
 from __future__ import annotations
@@ -28,16 +28,18 @@ from editing.directions import sampling
 from editing.heads import inverted as inverting
 from editing.heads import moves as moving
 from editing.heads.actions import Actions
-from editing.heads.domains import FLIPPED, FREE, GROUPS, INSTANCES, LABELS, PAIRS, Pair, labels_of
+from editing.heads.domains import COLUMNS, FLIPPED, FREE, GROUPS, INSTANCES, LABELS, PAIRS, Pair, labels_of
 from editing.heads.response import Response, Table, table
 from editing.heads.response import fit as fit_response
-from editing.heads.translators import Family, StarTranslator, Translator, load, save
+from editing.heads.translators import Family, StarTranslator, Translator, load, save, with_label
 from editing.judges.judge import NAMES
+from stylegan2 import console
 from stylegan2.errors import UsageError
 
 TRAINED = 4500  # faces; those behind them are for judging heads
 STEPS, BATCH, RATE = 2500, 128, 1e-3
-TEACHERS, SHARE = 3, 0.25
+ALREADY = 0.25  # of what is asked of StarGAN's translator, the share that the face has
+TEACHERS, SHARE, OFTEN = 3, 0.25, 2  # an inverted face is in every OFTEN-th batch, if so often
 NOISE = 0.7  # standard deviations, on what critics see: they would tell fakes by trifles otherwise
 SHRUNK, JITTER = 0.3, 0.2  # least share of a view that a translator gets to see, and noise on it
 DISTANCE = 0.36  # of descriptors, from which on it is dear
@@ -69,26 +71,26 @@ def glimpse(x: Tensor) -> Tensor:
 
 
 class Sampler:
-    """Batches of rows of a table: SHARE of them inverted faces, as many as there are, at the end."""
+    """Batches of rows of a table, at the end some inverted faces: at most SHARE, and none of them often."""
 
-    def __init__(self, data: Table, rows: np.ndarray) -> None:
-        count = len(data.x) if data.generated is None else data.generated
-        self.data, self.plain, self.inverted = data, torch.from_numpy(rows[rows < count]), rows[rows >= count]
-        self.inverted = torch.from_numpy(self.inverted)
-        self.last = int(SHARE * BATCH) if len(self.inverted) >= 10 else 0
+    def __init__(self, data: Table, rows: np.ndarray, inverted: int | None = None) -> None:
+        rows = torch.from_numpy(rows)
+        self.data, self.plain, self.inverted = data, rows[rows < data.generated], rows[rows >= data.generated]
+        self.last = min(int(SHARE * BATCH), len(self.inverted) // OFTEN if inverted is None else inverted)
 
     def rows(self) -> Tensor:
         some = self.plain[torch.randint(len(self.plain), (BATCH - self.last,))]
         return torch.cat([some, self.inverted[torch.randint(len(self.inverted), (self.last,))]]) if self.last else some
 
     def glimpse(self, x: Tensor) -> Tensor:
-        """Of a batch: inverted faces are seen as they are."""
-        return torch.cat([glimpse(x[: BATCH - self.last]), x[BATCH - self.last :]])
+        """Of a batch: inverted faces are seen nearly as they are."""
+        inverted = x[BATCH - self.last :]
+        return torch.cat([glimpse(x[: BATCH - self.last]), inverted + JITTER * torch.randn_like(inverted)])
 
     def known(self, response: Response, rows: Tensor) -> Tensor:
-        """What judges say of them (B, J); what a response reads where they had nothing to say."""
-        scores = self.data.scores[rows]
-        return torch.where(scores.isfinite(), scores, response.read(self.data.x[rows])[:, : response.judges])
+        """What faces are like (B, J): what is read, and of what judges say beyond that as much as lasts."""
+        read, scores = response.read(self.data.x[rows])[:, : response.judges], self.data.scores[rows]
+        return read + response.lasting * torch.where(scores.isfinite(), scores - read, 0.0)
 
 
 def observed(response: Response, known: Tensor, x: Tensor, amounts: Tensor) -> tuple[Tensor, Tensor]:
@@ -120,9 +122,11 @@ def cyclegan(
     """Translators from A to B and from B to A.  scores (N, J): as judges say them, of data's faces."""
     torch.manual_seed(seed)
     sides = [np.flatnonzero(domain.holds(scores)) for domain in (pair.a, pair.b)]
-    if min(map(len, sides)) < 50:
-        raise UsageError(f"There are only {[len(side) for side in sides]} faces of the two domains.")
     samplers = [Sampler(data, side) for side in sides]
+    if min(len(sampler.plain) for sampler in samplers) < 50:
+        raise UsageError(f"There are only {[len(sampler.plain) for sampler in samplers]} faces of the two domains.")
+    fewer = min(sampler.last for sampler in samplers)  # as many on both sides: critics would tell them by that
+    samplers = [Sampler(data, side, fewer) for side in sides]
     inputs = data.scores.shape[1] + data.x.shape[1] // 3
     makers, critics = [Translator(len(actions)) for _ in sides], [Critic(inputs) for _ in sides]
     allowed = torch.tensor([float(pair.regressions or "/" not in name) for name in actions.names])
@@ -173,21 +177,14 @@ def cyclegan(
     return makers[0], makers[1]
 
 
-def flipped(labels: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Labels with one of them, or one group, changed; and which column was set or cleared (B,)."""
-    names, after = list(LABELS), labels.clone()
-    column = torch.randint(len(names), (len(labels),), generator=rng)
-    rows = torch.arange(len(labels))
-    for group in GROUPS:
-        columns = torch.tensor([names.index(name) for name in group])
-        inside = (column[:, None] == columns).any(1)
-        after[inside[:, None] & (torch.arange(len(names))[:, None] == columns).any(1)] = 0
-        after[rows[inside], column[inside]] = 1
-        column = torch.where(inside & (labels[rows, column] == 1), -1, column)  # that colour already
-    free = torch.tensor([all(name not in group for group in GROUPS) for name in names])
-    single = (column >= 0) & free[column.clamp(min=0)]
-    after[rows[single], column[single]] = 1 - labels[rows[single], column[single]]
-    return after, column
+def asked(truth: Tensor, believed: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Somebody asks for one label of each face, mostly for what it is not, but ALREADY of the time for what it is.
+    truth (B, L) of 0 and 1, believed (B, L) -> what is believed with it set, the truth then, its column (B,)."""
+    column = torch.randint(truth.shape[1], (len(truth),), generator=rng)
+    value = 1 - truth[torch.arange(len(truth)), column]
+    value = torch.where(torch.rand(len(truth), generator=rng) < ALREADY, 1 - value, value)
+    value = torch.where(torch.isin(column, torch.tensor(sum(COLUMNS, []))), 1.0, value)  # no colour is no wish
+    return *(with_label(labels, column, value, COLUMNS) for labels in (believed, truth)), column
 
 
 def stargan(
@@ -218,11 +215,13 @@ def stargan(
             group["lr"] = rate
         response, some = teachers[step % len(teachers)], sampler.rows()
         x, before, known = data.x[some], labels[some], sampler.known(response, some)
-        after, column = flipped(before, rng)
-        amounts = maker(sampler.glimpse(x), before, after)
+        glimpsed = sampler.glimpse(x)
+        believed = maker.labels(glimpsed, COLUMNS)
+        wish, after, column = asked(before, believed.detach(), rng)
+        amounts = maker(glimpsed, believed.detach(), wish)
         seen, change = observed(response, known, x, amounts)
         score, logits = critic(seen)
-        back = maker(response.moved(x, amounts), after, before)
+        back = maker(response.moved(x, amounts), wish, believed.detach())
         cycle = ((amounts + back) / response.limits).abs().mean()
         named = F.binary_cross_entropy_with_logits(logits, after)
         margin = signs * (seen[:, judged] - bounds)  # of every label's own judge
@@ -230,11 +229,13 @@ def stargan(
         margin = torch.minimum(margin, below)
         wanted = 2 * after - 1
         moves = (before != after).float()
+        there = 1 - moves.amax(1)
+        same = ((amounts / response.limits).abs().mean(1) * there).sum() / there.sum().clamp(min=1)
         crossed = (F.relu(FLIPPED - wanted * margin) * moves).sum(1).mean()
         stayed = kept(response, x, amounts, change, fixed[column], identity[column])
-        read = F.binary_cross_entropy_with_logits(maker.reader(sampler.glimpse(x)), before)
+        read = F.binary_cross_entropy_with_logits(maker.reader(glimpsed), before)
         fooled = (score - 1).square().mean()
-        total = 0.3 * fooled + 0.3 * named + 5 * cycle + 2 * crossed + stayed + read
+        total = 0.3 * fooled + 0.3 * named + 5 * cycle + 2 * same + 2 * crossed + stayed + read
         adam_g.zero_grad(set_to_none=True)
         total.backward()
         adam_g.step()
@@ -246,7 +247,8 @@ def stargan(
         found.backward()
         adam_d.step()
         if step % 500 == 499:
-            losses = {"gan": fooled, "named": named, "cycle": cycle, "crossed": crossed, "kept": stayed, "read": read}
+            losses = {"gan": fooled, "named": named, "cycle": cycle, "same": same, "crossed": crossed,
+                      "kept": stayed, "read": read}  # fmt: skip
             report(step + 1, {key: value.item() for key, value in losses.items()} | {"critic": found.item()})
     return maker
 
@@ -269,11 +271,18 @@ def main() -> None:
     known = [*(f"{a}-{b}" for a, b in PAIRS), "stargan", "instagan"]
     for name in options.only or ():
         if name not in known:
-            raise SystemExit(f"There is no {name!r} to train; there are {', '.join(known)}.")
+            raise UsageError(f"There is no {name!r} to train; there are {', '.join(known)}.")
+    file = options.out / "cyclegan.safetensors"
+    actions = moving.load_actions(options.moves[0] / "actions.safetensors")
+    for folder in (*options.moves[1:], *([options.inverted] if options.inverted else [])):
+        if not moving.load_actions(folder / "actions.safetensors").same(actions):
+            raise UsageError(f"{folder} was made with other actions than {options.moves[0]}.")
+    old = next(iter(load(file).values())).family if options.only and file.exists() else None
+    if old is not None and not old.actions.same(actions):
+        raise UsageError(f"{file} has other actions: train all of them, or choose another folder.")
     tables = [moving.load(folder) for folder in options.moves]
     joined = {key: np.concatenate([part[key] for part in tables]) for key in tables[0]}
     faces, moves = split(sampling.load(options.faces), joined)
-    actions = moving.load_actions(options.moves[0] / "actions.safetensors")
     inverted = inverting.load(options.inverted) if options.inverted else None
     data = table(faces, moves, inverted)
     scores = np.concatenate([faces["scores"], *([inverted[0]["scores"]] if inverted else [])])
@@ -288,10 +297,6 @@ def main() -> None:
     def report(step: int, losses: dict[str, float]) -> None:
         print(step, *(f"{key} {value:.3f}" for key, value in losses.items()), flush=True)
 
-    file = options.out / "cyclegan.safetensors"
-    old = next(iter(load(file).values())).family if options.only and file.exists() else None
-    if old is not None and not torch.equal(old.actions.vectors, actions.vectors.half().float()):
-        raise SystemExit(f"{file} has other actions: train all of them, or choose another folder.")
     ways: dict[str, Translator] = dict(old.translators) if old else {}
     for (a, b), pair in PAIRS.items():
         if options.only and f"{a}-{b}" not in options.only:
@@ -315,4 +320,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    console.plain(main)

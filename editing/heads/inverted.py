@@ -5,8 +5,8 @@ from row to row, and weight offsets say the rest.
 
 Generated faces (psi 1, wider than those that inversions were trained on) are inverted by `hyper` as photos are; what is
 judged is the inversion's own rendering, as it is and after a few moves: half of them random, half those of heads.
-Shards of 10 faces: ws, scores, descriptor of each, and face, amounts, moved_scores, moved_descriptor of their moves.
-Goes on where it was killed.
+Shards of 10 faces: ws, scores, descriptor of each, and face, amounts, moved_scores, moved_descriptor of their moves;
+the heads' actions beside them.  Goes on where it was killed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from editing.heads.translators import Head
 from editing.inversion import STRATEGIES
 from editing.judges.judge import NAMES, judge
 from editing.types import Inversion
-from stylegan2 import checkpoints, engine, zoo
+from stylegan2 import checkpoints, console, engine, zoo
 from stylegan2.allocator import tune_allocator
 from stylegan2.errors import UsageError
 from stylegan2.files import replacing
@@ -55,7 +55,7 @@ def shard(generator: Generator, actions: Actions, heads: Sequence[Head], seeds: 
         rows["ws"].append(inversion.ws[0].numpy())
         for name, value in zip(("scores", "descriptor"), judged(generator, inversion), strict=True):
             rows[name].append(value)
-        for i in range(MOVES):
+        for i in range(MOVES if np.isfinite(rows["descriptor"][-1]).all() else 0):
             number = seed * MOVES + i
             by_head = heads and i % 2
             move = moves.led(heads, inversion.ws, number) if by_head else moves.amounts(actions, number, i % 4 == 0)
@@ -71,7 +71,7 @@ def load(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Faces (ws, scores, descriptor) and their moves (face, amounts, scores, descriptor) of a folder, where judges
     could speak of them."""
     shards = [dict(np.load(path)) for path in sorted(folder.glob("[0-9]*.npz"))]
-    if not shards:
+    if not shards or any("moved_scores" not in part for part in shards):
         raise UsageError(f"{folder} holds no inverted faces: make some with python -m editing.heads.inverted")
     for i, part in enumerate(shards):
         part["face"] = part["face"] + sum(len(before["ws"]) for before in shards[:i])
@@ -98,7 +98,10 @@ def main() -> None:
     options = parser.parse_args()
     tune_allocator()
     options.folder.mkdir(parents=True, exist_ok=True)
-    heads, actions = moves.known_heads(options.heads)
+    kept = options.folder / "actions.safetensors"
+    heads, actions = moves.known_heads(options.heads, moves.load_actions(kept) if kept.exists() else None)
+    if not kept.exists():
+        moves.save(actions, kept)
     generator = checkpoints.load(zoo.path("mobilestylegan-ffhq-1024"))
     for start in range(0, options.count, SHARD)[options.part[0] :: options.part[1]]:
         path = options.folder / f"{start}.npz"
@@ -110,4 +113,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    console.plain(main)

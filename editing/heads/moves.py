@@ -26,7 +26,7 @@ from editing.heads.actions import EDITS, FITTED, LIMIT, ROWS, Actions, make, mov
 from editing.heads.translators import Head
 from editing.heads.translators import load as load_heads
 from editing.judges.judge import NAMES, judge
-from stylegan2 import checkpoints, engine, zoo
+from stylegan2 import checkpoints, console, engine, zoo
 from stylegan2.allocator import tune_allocator
 from stylegan2.errors import UsageError
 from stylegan2.files import replacing
@@ -62,16 +62,22 @@ def amounts(actions: Actions, number: int, together: bool = False, more: int = 0
 def led(heads: Sequence[Head], ws: torch.Tensor, number: int) -> np.ndarray:
     """The move of this number that one of these heads makes of a face's ws (1, rows, w_dim): (K,)"""
     rng = np.random.default_rng((7, number, 2))
-    found = heads[rng.integers(len(heads))].amounts(ws)[0].numpy() * rng.uniform(*LED)
-    return (found * (rng.random(len(found)) >= DROPPED)).astype(np.float32)
+    for head in rng.permutation(len(heads)):  # the first that has something to do
+        found = heads[head].amounts(ws)[0].numpy()
+        if found.any():
+            break
+    found = found * rng.uniform(*LED) * (rng.random(len(found)) >= DROPPED)
+    return found.astype(np.float32)
 
 
 def known_heads(paths: Sequence[Path], actions: Actions | None = None) -> tuple[list[Head], Actions]:
     """Heads of these files, which move by the same actions: those, or the first file's."""
     heads = [head for path in paths for head in load_heads(path).values()]
+    if not heads:
+        raise UsageError(f"There are no heads in {', '.join(map(str, paths))}.")
     actions = actions or heads[0].family.actions
-    if any(list(head.family.actions.names) != list(actions.names) for head in heads):
-        raise UsageError("These heads move by other actions than these moves.")
+    if not all(head.family.actions.same(actions) for head in heads):
+        raise UsageError("These heads move by other actions than each other, or than the moves that are there.")
     return heads, actions
 
 
@@ -127,33 +133,41 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("faces", type=Path)
     parser.add_argument("folder", type=Path)
+    parser.add_argument(
+        "--first", type=int, default=0, help="number of the first move: other faces than another folder's"
+    )
     parser.add_argument("--count", type=int, default=4000)
     parser.add_argument("--together", action="store_true", help="moves of all rows by one amount")
     parser.add_argument("--more", action="store_true", help="with actions that sentences ask for, mostly those")
     parser.add_argument("--heads", type=Path, nargs="+", default=(), help="files of heads that make the moves")
+    parser.add_argument("--actions", type=Path, help="another folder's actions.safetensors, to move by the same")
     parser.add_argument(
         "--part", nargs=2, type=int, default=(0, 1), metavar=("K", "N"), help="every N-th shard, from K"
     )
     options = parser.parse_args()
+    if options.heads and (options.together or options.more):
+        raise UsageError("Heads make their own moves: without --together and --more.")
     tune_allocator()
     faces = sampling.load(options.faces)
     options.folder.mkdir(parents=True, exist_ok=True)
     kept = options.folder / "actions.safetensors"
-    actions = load_actions(kept) if kept.exists() else None
+    given = options.actions if options.actions and not kept.exists() else kept
+    actions = load_actions(given) if given.exists() or options.actions else None
     heads, actions = known_heads(options.heads, actions) if options.heads else ([], actions)
     actions = actions or make(faces, NAMES, options.more)
     if not kept.exists():
         save(actions, kept)
     more = len(EDITS) + len(FITTED) * len(ROWS) if options.more else 0
     generator = checkpoints.load(zoo.path("mobilestylegan-ffhq-1024"))
-    for start in range(0, options.count, SHARD)[options.part[0] :: options.part[1]]:
+    end = options.first + options.count
+    for start in range(options.first, end, SHARD)[options.part[0] :: options.part[1]]:
         path = options.folder / f"{start}.npz"
         if not path.exists():
             with replacing(path) as part, open(part, "wb") as file:
-                numbers = range(start, min(start + SHARD, options.count))
+                numbers = range(start, min(start + SHARD, end))
                 np.savez(file, **shard(generator, actions, faces["w"], numbers, options.together, more, heads))
             print(path, flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    console.plain(main)

@@ -40,7 +40,8 @@ KEPT = 11  # first blocks of the backbone that are a head's own; those behind th
 COMPONENTS = 192  # of W, whitened, that style is read from
 FORMAT = "wplus-pictures-1"
 PAINTED = 0.6  # of a standard deviation of W, for a z of 1, at the beginning of a training
-WIDER = 1.2  # than trained with, codes are drawn: results differ by a seventh more, and lines are kept nearly as well
+WIDER = 1.25  # results differ by a fifth more than with codes as in training, and lines are kept nearly as well
+BEFORE = 1.2  # in files that do not say it
 KINDS = ("rbdn", "pix2pix", "bicyclegan")
 MENDED = ("relit",)  # what a face that has a code already may be changed by: gray and noise are no codes
 PLAIN = "plain"  # a way to lack nothing: what a reader says of a picture as it is
@@ -153,13 +154,15 @@ def view(u: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Family:
-    """Heads of one file.  kind: of KINDS; ways: keys of `degrade.WAYS`, what their pictures lack."""
+    """Heads of one file.  kind: of KINDS; ways: keys of `degrade.WAYS`, what their pictures lack; wider: than trained
+    with, codes are drawn."""
 
     kind: str
     ways: Sequence[str]
     drawer: Drawer
     style: StyleReader | None = None
     sha256: str = ""
+    wider: float = WIDER
 
     @cached_property
     def names(self) -> list[str]:
@@ -202,7 +205,7 @@ class PictureHead:
         """
         vectors = self._read(pictures, self.way)
         if self.varies and z is None:
-            z = noise([self.seed] * len(vectors) if seeds is None else seeds, self.family.drawer.z)
+            z = noise([self.seed] * len(vectors) if seeds is None else seeds, self.family.drawer.z) * self.family.wider
         if z is not None:
             vectors, z = vectors.expand(len(z), -1), z.to(vectors)
         return self._unwhitened(vectors, z).to(pictures.device)
@@ -241,14 +244,20 @@ class PictureHead:
 def noise(seeds: Sequence[int], size: int) -> Tensor:
     """Codes (B, size), one a seed, whatever is drawn beside it."""
     drawn = [np.random.default_rng((11, seed % 2**63)).standard_normal(size) for seed in seeds]
-    return torch.from_numpy(WIDER * np.stack(drawn)).float()
+    return torch.from_numpy(np.stack(drawn)).float()
 
 
 def save(family: Family, path: Path) -> None:
     """As safetensors, float16."""
     networks = {"drawer": family.drawer} | ({"style": family.style} if family.style else {})
     tensors = {f"{part}.{k}": v for part, network in networks.items() for k, v in weights.half(network).items()}
-    facts = {"format": FORMAT, "kind": family.kind, "ways": list(family.ways), "encoder": encoder_sha256()}
+    facts = {
+        "format": FORMAT,
+        "kind": family.kind,
+        "ways": list(family.ways),
+        "encoder": encoder_sha256(),
+        "wider": family.wider,
+    }
     with replacing(path) as part:
         save_file(tensors, part, metadata={"heads": json.dumps(facts)})
 
@@ -260,6 +269,9 @@ def load(path: Path) -> dict[str, PictureHead]:
             facts = json.loads((file.metadata() or {}).get("heads", "{}"))
         if facts.get("format") != FORMAT or facts.get("kind") not in KINDS or not set(facts["ways"]) <= {*WAYS, PLAIN}:
             raise UsageError(f"{path} holds no heads that read pictures.")
+        wider = float(facts.get("wider", BEFORE))
+        if not 0 <= wider <= 10:
+            raise ValueError(f"{wider} as a spread of codes")
         if facts["encoder"] != encoder_sha256():
             raise UsageError(f"{path} was trained on another version of the encoder than this package's.")
     except (OSError, SafetensorError) as error:
@@ -274,5 +286,5 @@ def load(path: Path) -> dict[str, PictureHead]:
         style = None
         if z:
             style = weights.filled(lambda: StyleReader(z, len(state["style.net.0.bias"])), under(state, "style."))
-    family = Family(facts["kind"], ways, drawer, style, hashlib.sha256(Path(path).read_bytes()).hexdigest())
+    family = Family(facts["kind"], ways, drawer, style, hashlib.sha256(Path(path).read_bytes()).hexdigest(), wider)
     return {name: PictureHead(name, family) for name in family.names}

@@ -22,7 +22,7 @@ from editing.heads.actions import ROWS, Actions
 
 COMPONENTS = 64
 STEPS, BATCH, RATE, DECAY = 3000, 256, 1e-3, 0.1
-HELD = 0.1  # share of moves that tells how good it is
+HELD = 0.1  # share of faces whose moves tell how good it is
 
 
 class Whitening(nn.Module):
@@ -57,7 +57,8 @@ class Response(nn.Module):
     """(x, amounts) -> scores (B, J) and descriptor (B, 128) after the move.
 
     One reader says what a face is like, before and after; what the view of a move does not show, its actions add
-    themselves.  No move, no change, exactly.
+    themselves.  No move, no change, exactly.  lasting (J,): how much of what a judge says of a face beyond what is read
+    is still there after a move; the rest was the judge's error.
     """
 
     def __init__(self, whitening: Whitening, vectors: Tensor, limits: Tensor, judges: int, width: int = 256) -> None:
@@ -76,6 +77,7 @@ class Response(nn.Module):
         nn.init.zeros_(self.easily.weight)
         nn.init.zeros_(self.easily.bias)
         self.register_buffer("limits", limits.abs().amax(1))
+        self.register_buffer("lasting", torch.ones(judges))
         self.register_buffer("moves", whitening.views(vectors))
 
     def view(self, ws: Tensor) -> Tensor:
@@ -108,7 +110,7 @@ class Response(nn.Module):
 @dataclass(frozen=True)
 class Table:
     """Faces and moves as tensors.  scores in standard deviations, nan where a judge had nothing to say; generated: how
-    many faces are codes of the generator, before those that are inversions; None: all."""
+    many faces are codes of the generator, before those that are inversions."""
 
     x: Tensor
     scores: Tensor
@@ -120,7 +122,7 @@ class Table:
     mean: Tensor
     std: Tensor
     whitening: Whitening
-    generated: int | None = None
+    generated: int
 
 
 Arrays = Mapping[str, np.ndarray]
@@ -166,8 +168,9 @@ def fit(
     after = torch.cat([data.scores_after, data.descriptors_after * DESCRIPTORS], 1)
     x, change = data.x[data.face], after - base[data.face]
     distance = (data.descriptors_after - data.descriptors[data.face]).norm(dim=1)
-    order = torch.randperm(len(change))
-    held, rest = order[: int(HELD * len(order))], order[int(HELD * len(order)) :]
+    unseen = torch.zeros(len(base), dtype=torch.bool)  # faces, not moves: judges' errors about a face are in all of its
+    unseen[torch.randperm(len(base))[: int(HELD * len(base))]] = True
+    faces, held, rest = (where.nonzero()[:, 0] for where in (~unseen, unseen[data.face], ~unseen[data.face]))
     beside = set(response.beside.parameters())
     others = [p for p in response.parameters() if p not in beside]
     groups = [{"params": others, "weight_decay": DECAY}, {"params": list(beside), "weight_decay": 10 * DECAY}]
@@ -175,7 +178,7 @@ def fit(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps)
     response.train()
     for step in range(steps):
-        some = torch.randint(len(base), (BATCH,))
+        some = faces[torch.randint(len(faces), (BATCH,))]
         loss = far(response.read(data.x[some]), base[some])
         some = rest[torch.randint(len(rest), (BATCH,))]
         loss = loss + far(response.change(x[some], data.amounts[some]), change[some])
@@ -188,6 +191,11 @@ def fit(
             report(step + 1, loss.item())
     response.eval().requires_grad_(False)
     with torch.no_grad():
+        before = data.scores[data.face[held]] - response.read(x[held])[:, : response.judges]
+        after = data.scores_after[held] - response(x[held], data.amounts[held])[0]
+        known = before.isfinite() & after.isfinite()
+        before, after = (value.nan_to_num() * known for value in (before, after))
+        response.lasting.copy_(((before * after).sum(0) / before.square().sum(0).clamp(min=1e-6)).clamp(0, 1))
         off = response.change(x[held], data.amounts[held]) - change[held]
         explained = 1 - off.nan_to_num().square().sum(0) / change[held].nan_to_num().square().sum(0)
         off = response.distance(x[held], data.amounts[held]) - distance[held]

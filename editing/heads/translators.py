@@ -25,10 +25,9 @@ from editing.heads.response import COMPONENTS, Whitening
 from stylegan2.errors import UsageError, WplusError
 from stylegan2.files import replacing
 
-WIDTH = 256
+WIDTH, READS = 256, 64
 FORMAT = "wplus-heads-1"
 PAINTED = "paint:"  # before a region: see `Head.paints`
-SURE = 0.9  # of a label that is asked for being there: who asks does not see it, and the reader may be wrong
 KINDS = ("cyclegan", "stargan", "instagan")
 
 
@@ -52,20 +51,34 @@ class Translator(nn.Module):
 
 
 class StarTranslator(nn.Module):
-    """x, labels of the face and labels that are wanted (B, L) -> amounts; none where both are the same."""
+    """x, labels that the face is believed to have and labels that are wanted (B, L), 0 to 1 -> amounts; none where both
+    are the same."""
 
     def __init__(self, actions: int, labels: int, width: int = WIDTH) -> None:
         super().__init__()
         self.inner = Translator(actions, labels, width)
-        self.reader = nn.Linear(3 * COMPONENTS, labels)  # labels of a face whose labels nobody knows
+        self.reader = nn.Sequential(nn.Linear(3 * COMPONENTS, READS), nn.SiLU(), nn.Linear(READS, labels))
 
     def forward(self, x: Tensor, before: Tensor, after: Tensor) -> Tensor:
         low, high = self.inner.limits.T
         return (self.inner(x, after) - self.inner(x, before)).clamp(low, high)
 
-    def labels(self, x: Tensor) -> Tensor:
-        """Probabilities (B, L)"""
-        return torch.sigmoid(self.reader(x))
+    def labels(self, x: Tensor, groups: Sequence[Sequence[int]] = ()) -> Tensor:
+        """Probabilities (B, L), of faces whose labels nobody knows; groups: columns of which one holds at a time."""
+        found = torch.sigmoid(self.reader(x))
+        for columns in groups:
+            found = found.index_copy(1, torch.tensor(columns), nn.functional.normalize(found[:, columns], p=1, dim=1))
+        return found
+
+
+def with_label(labels: Tensor, column: Tensor, value: Tensor, groups: Sequence[Sequence[int]]) -> Tensor:
+    """Labels (B, L) with one of each row set, column (B,) to value (B,); if to 1, others of its group give way."""
+    found, rows = labels.clone(), torch.arange(len(labels))
+    for columns in map(torch.tensor, groups):
+        inside = (column[:, None] == columns).any(1) & (value == 1)
+        found[inside[:, None] & (torch.arange(labels.shape[1])[:, None] == columns).any(1)] = 0
+    found[rows, column] = value.to(found)
+    return found
 
 
 @dataclass(frozen=True)
@@ -91,28 +104,10 @@ class Family:
         grouped = {name for group in self.groups for name in group}
         return [f"stargan:{sign}{name}" for name in self.labels for sign in ("+" if name in grouped else "+-")]
 
-    def exclusive(self, probabilities: Tensor) -> Tensor:
-        """Probabilities (B, L) -> labels of 0 and 1; of a group the likeliest."""
-        found = (probabilities > 0.5).float()
-        for group in self.groups:
-            columns = [self.labels.index(name) for name in group]
-            found[:, columns] = nn.functional.one_hot(probabilities[:, columns].argmax(1), len(columns)).float()
-        return found
-
-    def doubted(self, probabilities: Tensor, name: str, value: float) -> Tensor:
-        """Probabilities (B, L) where somebody asks for a label to be 1 or 0: it is so if that is surer than SURE."""
-        found, column = probabilities.clone(), self.labels.index(name)
-        found[:, column] = (found[:, column] > (SURE if value else 1 - SURE)).float()
-        return found
-
-    def with_label(self, labels: Tensor, name: str, value: float) -> Tensor:
-        """Labels (B, L) with one of them set; others of its group give way."""
-        found = labels.clone()
-        for group in self.groups:
-            if name in group:
-                found[:, [self.labels.index(other) for other in group]] = 0
-        found[:, self.labels.index(name)] = value
-        return found
+    @property
+    def columns(self) -> list[list[int]]:
+        """Groups as columns of labels."""
+        return [[self.labels.index(name) for name in group] for group in self.groups]
 
 
 @dataclass(frozen=True)
@@ -154,8 +149,10 @@ class Head:
         if family.kind != "stargan":
             return family.translators[way](x)
         star = family.translators["all"]
-        before = family.exclusive(family.doubted(star.labels(x), way[1:], wanted := float(way[0] == "+")))
-        return star(x, before, family.with_label(before, way[1:], wanted))
+        before = star.labels(x, family.columns)
+        column = torch.full((len(x),), family.labels.index(way[1:]))
+        value = torch.full((len(x),), float(way[0] == "+"))
+        return star(x, before, with_label(before, column, value, family.columns))
 
     def __call__(self, ws: Tensor, strength: float = 1.0) -> Tensor:
         """ws -> a new ws.  strength: times what the translator asks for; 0 is the identity."""
@@ -192,6 +189,8 @@ def load(path: Path) -> dict[str, Head]:
         for way in facts["ways"]:
             stored = under(tensors, f"translators.{way}.")
             star = facts["kind"] == "stargan"
+            if star and "reader.weight" in stored:
+                raise UsageError(f"{path} was written by an earlier version, for labels of 0 and 1: train it again.")
             width = len(stored["inner.net.0.weight" if star else "net.0.weight"])
             made = StarTranslator(len(actions), len(labels), width) if star else Translator(len(actions), width=width)
             made.load_state_dict(stored)

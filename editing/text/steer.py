@@ -128,7 +128,7 @@ def taught(data: Table, actions: Actions, out: Path, report: Callable[[str], Non
     """TEACHERS responses; those that `out` holds already are read."""
     found = []
     for seed in range(TEACHERS):
-        file = out / f"teacher{seed}.safetensors"
+        file = out / f"teacher-{seed}.safetensors"
         response = Response(data.whitening, actions.vectors, actions.limits, data.scores.shape[1])
         if not file.exists():
             response, explained = fit_response(data, actions, seed=seed)

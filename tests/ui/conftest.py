@@ -56,13 +56,13 @@ def inverted(engine, face_file):
     return fill
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def address(mobile):
     with browsing.serving() as (address, _):
         yield address
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # no longer: Playwright's event loop is seen by whatever runs after
 def browser():
     with browsing.browsing() as browser:
         yield browser

@@ -11,7 +11,7 @@ from editing.batching import planning, strengths
 from editing.heads import registry
 from editing.heads.actions import MERGED, Actions, moved
 from editing.heads.response import COMPONENTS, Whitening
-from editing.heads.translators import SURE, Family, Head, StarTranslator, Translator, load, save
+from editing.heads.translators import Family, Head, StarTranslator, Translator, load, save, with_label
 from editing.types import Inversion, Recipe, latent_step
 from stylegan2.errors import UsageError, WplusError
 
@@ -86,22 +86,35 @@ def test_amounts_stay_within_what_moves_were_learned_between(shipped):
         assert (found >= low - 1e-6).all() and (found <= high + 1e-6).all() and found.abs().max() > 0.1
 
 
-def test_a_label_that_is_surely_there_already_moves_nothing(shipped):
-    """Who asks for glasses sees none: the reader has to be sure of them, or faces like hers never get any."""
+def test_the_surer_a_label_is_there_the_less_is_moved(shipped):
     ws = 3 * drawn(400, MERGED, 512)
     star = registry.find("stargan:+glasses").family
-    probabilities = star.translators["all"].labels(star.whitening.view(ws))
-    labels = star.exclusive(probabilities)
-    assert (labels[:, :2].sum(1) == 1).all()  # one hair colour each
+    probabilities = star.translators["all"].labels(star.whitening.view(ws), star.columns)
+    torch.testing.assert_close(probabilities[:, :2].sum(1), torch.ones(400))  # of hair colours one
     for name in ("+glasses", "-glasses", "+dark", "+blond"):
         column, wanted = LABELS.index(name[1:]), float(name[0] == "+")
         there = probabilities[:, column] if wanted else 1 - probabilities[:, column]
         amounts = registry.find(f"stargan:{name}").amounts(ws).abs().sum(1)
-        assert (amounts[there < SURE] > 0).all() and (there > 0.5)[there < SURE].any()
-        if name[1:] == "glasses":
-            assert (there > SURE).any() and (amounts[there > SURE] == 0).all()
-    sure = torch.tensor([[0.05, 0.95, 0.5], [0.01, 0.85, 0.5]])
-    assert star.exclusive(star.doubted(sure, "blond", 1.0))[:, :2].tolist() == [[0, 1], [1, 0]]
+        assert amounts[there > 0.8].mean() < 0.5 * amounts[there < 0.5].mean()
+
+
+def test_labels_that_are_set():
+    labels = torch.tensor([[0.6, 0.4, 0.3], [0.1, 0.9, 0.7]])
+    found = with_label(labels, torch.tensor([1, 2]), torch.tensor([1.0, 0.0]), [[0, 1]])
+    assert found.tolist() == [[0, 1, pytest.approx(0.3)], [pytest.approx(0.1), pytest.approx(0.9), 0]]
+    assert labels[0, 0] == pytest.approx(0.6)
+    star = family("stargan").translators["all"]
+    x = drawn(5, 3 * COMPONENTS)
+    assert (star(x, labels[:1].expand(5, -1), labels[:1].expand(5, -1)) == 0).all()
+
+
+def test_stargans_files_of_earlier_versions_are_refused(tmp_path):
+    """They were trained for labels read as 0 or 1."""
+    made = family("stargan")
+    made.translators["all"].reader = torch.nn.Linear(3 * COMPONENTS, 3)
+    save(made, tmp_path / "old.safetensors")
+    with pytest.raises(UsageError, match="earlier version"):
+        load(tmp_path / "old.safetensors")
 
 
 def test_a_move_spreads_over_rows_that_the_default_generator_merges():

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from editing import steps
 from editing.dragging import Drags
 from editing.heads import pictures, registry
-from editing.heads.pictures import PLAIN, Family, PictureHead, StyleReader, load, save, start
+from editing.heads.pictures import PLAIN, Family, PictureHead, StyleReader, load, noise, save, start
 from editing.types import Inversion, latent_step
 from encoders import compact
 from stylegan2 import engine
@@ -37,6 +37,19 @@ def picture():
         torch.rand(1, 3, 8, 8, generator=torch.manual_seed(0)), 128, mode="bicubic"
     )
     return (2 * smooth - 1).clamp(-1, 1)
+
+
+def test_how_wide_codes_are_drawn_stands_in_the_file(tmp_path, picture):
+    """So that a recipe, which names the file by its hash, means the same picture for good."""
+    made = replace(family("bicyclegan"), wider=2.0)
+    save(made, tmp_path / "bicyclegan.safetensors")
+    head = load(tmp_path / "bicyclegan.safetensors")["bicyclegan:sketch"]
+    assert head.family.wider == 2.0
+    plain, middle = PictureHead(head.name, replace(head.family, wider=1.0)), torch.zeros(1, 4)
+    z = noise([3], 4)
+    torch.testing.assert_close(head(picture, seeds=[3]), head(picture, z=2 * z))
+    torch.testing.assert_close(plain(picture, seeds=[3]), head(picture, z=z))
+    assert not torch.allclose(head(picture, z=middle), head(picture, z=2 * z))
 
 
 @pytest.fixture

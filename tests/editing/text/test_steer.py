@@ -82,7 +82,7 @@ def test_the_mapper_learns_what_actions_do(monkeypatch):
     count = 300
     none = torch.zeros(0)
     scores, rest = torch.randn(count, J), (torch.zeros(count, 128), none, none, none, none)
-    data = Table(torch.randn(count, 192), scores, *rest, torch.zeros(J), torch.ones(J), whitening)
+    data = Table(torch.randn(count, 192), scores, *rest, torch.zeros(J), torch.ones(J), whitening, count)
     found = steer.fit(data, actions, [response], steps=250, report=lambda line: None)
     amounts = found.amounts(torch.randn(1, 16, 96), {"smiling": 1.0})[0]
     assert amounts[0] > 0.6 and amounts[1:].abs().max() < 0.25
