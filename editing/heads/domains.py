@@ -9,7 +9,7 @@ import numpy as np
 
 from editing.judges.judge import NAMES
 
-FLIPPED = 0.9  # standard deviations beyond a threshold that are asked for
+FLIPPED, NEARER = 0.9, 0.55  # standard deviations beyond a threshold that are asked for, and where who it is matters
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Pair:
     """Two domains, what may change on the way between them, and how dear who somebody is.  threshold: between them;
     regressions: whether partial regressions may be used, or edits of the catalogue alone (a judge that is measured from
     landmarks is met by moves that nobody would call a smile); beyond: standard deviations past the threshold, there
-    and back."""
+    and back; signs: whether what goes with the domain, as the other free judges see it, has to be there, too."""
 
     a: Domain
     b: Domain
@@ -38,6 +38,7 @@ class Pair:
     identity: float = 1.0
     regressions: bool = True
     beyond: tuple[float, float] = (FLIPPED, FLIPPED)
+    signs: bool = False
 
     @property
     def judge(self) -> str:
@@ -57,10 +58,17 @@ SMILE = ("smile", "mouth_open", "teeth", "mouth_wide", "face_width", "eye_open",
 GLASSES = ("glasses", "eye_shadow", "eye_dark", "iris_light", "iris_warm", "brow_dark", "brow_thick", "eye_size")
 PAIRS: Mapping[tuple[str, str], Pair] = {
     ("young", "old"): Pair(Domain("age", -1, 28), Domain("age", 1, 48), 38, AGED, 0.1, False, (FLIPPED, 1.6)),
-    ("dark", "blond"): Pair(Domain("hair_light", -1, 16), Domain("hair_light", 1, 42), 29, HAIR),
-    ("bare", "glasses"): Pair(Domain("glasses", -1, -1.5), Domain("glasses", 1, -0.4), -0.9, GLASSES, identity=2.0),
-    ("serious", "smiling"): Pair(Domain("smile", -1, 0.95), Domain("smile", 1, 1.3), 1.12, SMILE, regressions=False),
-}
+    ("dark", "blond"): Pair(
+        Domain("hair_light", -1, 16), Domain("hair_light", 1, 42), 29, HAIR, beyond=(FLIPPED, NEARER)
+    ),
+    ("bare", "glasses"): Pair(
+        Domain("glasses", -1, -1.5), Domain("glasses", 1, -0.4), -0.9, GLASSES, 2.0, beyond=(NEARER, NEARER)
+    ),
+    ("serious", "smiling"): Pair(
+        Domain("smile", -1, 0.95), Domain("smile", 1, 1.3), 1.12, SMILE, regressions=False, beyond=(NEARER, FLIPPED),
+        signs=True,
+    ),
+}  # fmt: skip
 COLOURS = ("hair_light", "hair_red", "hair_warm", "skin_light", "exposure", "contrast", "warmth", "tint",
            "background_light", "background_detail", "clothes_light", "colourful")  # fmt: skip
 STILL = ("yaw", "pitch", "roll", "face_width", "jaw_wide")  # or the instance would not fit the face

@@ -28,9 +28,8 @@ from editing.directions import sampling
 from editing.heads import inverted as inverting
 from editing.heads import moves as moving
 from editing.heads.actions import Actions
-from editing.heads.domains import COLUMNS, FLIPPED, FREE, GROUPS, INSTANCES, LABELS, PAIRS, Pair, labels_of
-from editing.heads.response import Response, Table, table
-from editing.heads.response import fit as fit_response
+from editing.heads.domains import COLUMNS, FLIPPED, FREE, GROUPS, INSTANCES, LABELS, NEARER, PAIRS, Pair, labels_of
+from editing.heads.response import Response, Table, table, taught
 from editing.heads.translators import Family, StarTranslator, Translator, load, save, with_label
 from editing.judges.judge import NAMES
 from stylegan2 import console
@@ -39,9 +38,10 @@ from stylegan2.errors import UsageError
 TRAINED = 4500  # faces; those behind them are for judging heads
 STEPS, BATCH, RATE = 2500, 128, 1e-3
 ALREADY = 0.25  # of what is asked of StarGAN's translator, the share that the face has
-TEACHERS, SHARE, OFTEN = 3, 0.25, 2  # an inverted face is in every OFTEN-th batch, if so often
+TOLD = 0.8  # of signs, which are about -1 and 1 on the two sides
+SHARE, OFTEN = 0.25, 2  # an inverted face is in every OFTEN-th batch, if so often
 NOISE = 0.7  # standard deviations, on what critics see: they would tell fakes by trifles otherwise
-SHRUNK, JITTER = 0.3, 0.2  # least share of a view that a translator gets to see, and noise on it
+SHRUNK, JITTER, BLURRED = 0.3, 0.2, 0.35  # least share of a view that translators see, noise on it
 DISTANCE = 0.36  # of descriptors, from which on it is dear
 
 
@@ -83,9 +83,9 @@ class Sampler:
         return torch.cat([some, self.inverted[torch.randint(len(self.inverted), (self.last,))]]) if self.last else some
 
     def glimpse(self, x: Tensor) -> Tensor:
-        """Of a batch: inverted faces are seen nearly as they are."""
+        """Of a batch: inverted faces are seen as they are, but so blurred that they cannot be known by heart."""
         inverted = x[BATCH - self.last :]
-        return torch.cat([glimpse(x[: BATCH - self.last]), inverted + JITTER * torch.randn_like(inverted)])
+        return torch.cat([glimpse(x[: BATCH - self.last]), inverted + BLURRED * torch.randn_like(inverted)])
 
     def known(self, response: Response, rows: Tensor) -> Tensor:
         """What faces are like (B, J): what is read, and of what judges say beyond that as much as lasts."""
@@ -93,9 +93,12 @@ class Sampler:
         return read + response.lasting * torch.where(scores.isfinite(), scores - read, 0.0)
 
 
-def observed(response: Response, known: Tensor, x: Tensor, amounts: Tensor) -> tuple[Tensor, Tensor]:
-    """What a critic sees of faces with these scores after a move, and what `read` changed by."""
-    change = response.change(x, amounts)
+def observed(
+    response: Response, known: Tensor, x: Tensor, amounts: Tensor, seen: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """What a critic sees of faces with these scores after a move, and what `read` changed by; seen: what the translator
+    saw, for moves of inversions do less."""
+    change = response.change(x, amounts, seen)
     middle = response.moved(x, amounts).unflatten(1, (3, -1)).mean(1)
     return torch.cat([known + change[:, : response.judges], middle], 1), change
 
@@ -113,6 +116,15 @@ def kept(
 
 def least_squares(critic: Critic, seen: Tensor, wanted: float) -> Tensor:
     return (critic(seen)[0] - wanted).square().mean()
+
+
+def signs(data: Table, sides: Sequence[np.ndarray], columns: Sequence[int]) -> Tensor:
+    """Weights (J,) of these judges, by least squares: their sum is about -1 on faces of the first side, 1 on those of
+    the other."""
+    below, above = (data.scores[torch.from_numpy(side)][:, list(columns)].nan_to_num() for side in sides)
+    x, y = torch.cat([below, above]), torch.cat([-torch.ones(len(below), 1), torch.ones(len(above), 1)])
+    solved = torch.linalg.solve(x.T @ x + 0.1 * len(x) * torch.eye(x.shape[1]), x.T @ y)[:, 0]
+    return torch.zeros(data.scores.shape[1]).index_copy(0, torch.tensor(list(columns)), solved)
 
 
 def cyclegan(
@@ -135,6 +147,8 @@ def cyclegan(
     fixed = torch.tensor([float(name not in (pair.judge, *pair.free)) for name in NAMES])
     column = NAMES.index(pair.judge)
     threshold = float((pair.threshold - data.mean[column]) / data.std[column])
+    others = [NAMES.index(name) for name in pair.free if name != pair.judge]
+    telling = signs(data, sides, others) if pair.signs else torch.zeros(len(NAMES))
     adam_g = torch.optim.Adam([p for maker in makers for p in maker.parameters()], lr=RATE, betas=(0.5, 0.99))
     adam_d = torch.optim.Adam([p for critic in critics for p in critic.parameters()], lr=RATE, betas=(0.5, 0.99))
     for step in range(steps):
@@ -149,14 +163,17 @@ def cyclegan(
         losses: dict[str, float] = {}
         for here in (0, 1):
             there, sign = 1 - here, 1 - 2 * here
-            amounts = makers[here](samplers[here].glimpse(x[here]))
-            seen, change = observed(response, known[here], x[here], amounts)
+            glimpsed = samplers[here].glimpse(x[here])
+            amounts = makers[here](glimpsed)
+            seen, change = observed(response, known[here], x[here], amounts, glimpsed)
             fakes.append(seen.detach())
             fooled = least_squares(critics[there], seen, 1.0)
             back = makers[there](response.moved(x[here], amounts))
             cycle = ((amounts + back) / response.limits).abs().mean()
             same = (makers[here](x[there]) / response.limits).abs().mean()
             crossed = F.relu(pair.beyond[here] - sign * (seen[:, column] - threshold)).mean()
+            if pair.signs:
+                crossed = crossed + 0.7 * F.relu(TOLD - sign * (seen[:, : len(NAMES)] @ telling)).mean()
             stayed = kept(response, x[here], amounts, change, fixed, pair.identity)
             total = total + 0.3 * fooled + 5 * cycle + 2 * same + 2 * crossed + stayed
             losses |= {f"gan{here}": fooled.item(), f"cycle{here}": cycle.item(), f"same{here}": same.item(),
@@ -202,10 +219,11 @@ def stargan(
         [torch.tensor([float(j not in (LABELS[n].judge, *FREE[n])) for j in NAMES]) for n in names]
         + [torch.ones(len(NAMES))]
     )
-    identity = torch.tensor([0.1 if name in ("male", "young") else 1.0 for name in names] + [1.0])
+    identity = torch.tensor([0.1 if name in ("male", "young") else 1.3 for name in names] + [1.0])
     judged = torch.tensor([NAMES.index(LABELS[name].judge) for name in names])
     bounds = torch.tensor([(LABELS[n].bound - data.mean[j]) / data.std[j] for n, j in zip(names, judged, strict=True)])
     signs = torch.tensor([float(LABELS[name].sign) for name in names])
+    beyond = torch.tensor([FLIPPED if name in ("male", "young") else NEARER for name in names])
     brown = torch.tensor([name == "brown_hair" for name in names])  # which lies between two thresholds
     adam_g = torch.optim.Adam(maker.parameters(), lr=RATE, betas=(0.5, 0.99))
     adam_d = torch.optim.Adam(critic.parameters(), lr=RATE, betas=(0.5, 0.99))
@@ -219,7 +237,7 @@ def stargan(
         believed = maker.labels(glimpsed, COLUMNS)
         wish, after, column = asked(before, believed.detach(), rng)
         amounts = maker(glimpsed, believed.detach(), wish)
-        seen, change = observed(response, known, x, amounts)
+        seen, change = observed(response, known, x, amounts, glimpsed)
         score, logits = critic(seen)
         back = maker(response.moved(x, amounts), wish, believed.detach())
         cycle = ((amounts + back) / response.limits).abs().mean()
@@ -231,9 +249,10 @@ def stargan(
         moves = (before != after).float()
         there = 1 - moves.amax(1)
         same = ((amounts / response.limits).abs().mean(1) * there).sum() / there.sum().clamp(min=1)
-        crossed = (F.relu(FLIPPED - wanted * margin) * moves).sum(1).mean()
+        crossed = (F.relu(beyond - wanted * margin) * moves).sum(1).mean()
         stayed = kept(response, x, amounts, change, fixed[column], identity[column])
-        read = F.binary_cross_entropy_with_logits(maker.reader(glimpsed), before)
+        plain = BATCH - sampler.last  # labels of a few inverted faces could be learned by heart
+        read = F.binary_cross_entropy_with_logits(maker.read(glimpsed[:plain]), before[:plain])
         fooled = (score - 1).square().mean()
         total = 0.3 * fooled + 0.3 * named + 5 * cycle + 2 * same + 2 * crossed + stayed + read
         adam_g.zero_grad(set_to_none=True)
@@ -278,21 +297,18 @@ def main() -> None:
         if not moving.load_actions(folder / "actions.safetensors").same(actions):
             raise UsageError(f"{folder} was made with other actions than {options.moves[0]}.")
     old = next(iter(load(file).values())).family if options.only and file.exists() else None
-    if old is not None and not old.actions.same(actions):
-        raise UsageError(f"{file} has other actions: train all of them, or choose another folder.")
     tables = [moving.load(folder) for folder in options.moves]
     joined = {key: np.concatenate([part[key] for part in tables]) for key in tables[0]}
     faces, moves = split(sampling.load(options.faces), joined)
     inverted = inverting.load(options.inverted) if options.inverted else None
     data = table(faces, moves, inverted)
     scores = np.concatenate([faces["scores"], *([inverted[0]["scores"]] if inverted else [])])
+    if old is not None and not (
+        old.actions.same(actions) and torch.allclose(old.whitening.basis, data.whitening.basis, atol=1e-2)
+    ):
+        raise UsageError(f"{file} has other actions or is of other faces: train all ways, or choose another folder.")
     print(f"{len(data.x)} faces, {len(data.face)} moves", flush=True)
-    teachers = []
-    for seed in range(TEACHERS):
-        response, explained = fit_response(data, actions, seed=seed)
-        shares = {name: round(float(share), 2) for name, share in zip(NAMES, explained, strict=False)}
-        print("explained of held-back changes:", shares, f"distance {float(explained[-1]):.2f}", flush=True)
-        teachers.append(response)
+    teachers = taught(data, actions, options.out, lambda line: print(line, flush=True))
 
     def report(step: int, losses: dict[str, float]) -> None:
         print(step, *(f"{key} {value:.3f}" for key, value in losses.items()), flush=True)

@@ -10,18 +10,24 @@ Scores are in standard deviations of the population of `faces`.  A response is a
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from editing.heads.actions import ROWS, Actions
+from editing.judges.judge import NAMES
+from stylegan2.files import replacing
 
 COMPONENTS = 64
 STEPS, BATCH, RATE, DECAY = 3000, 256, 1e-3, 0.1
+UNEVEN = 0.02  # variance of whitened components between groups of rows from which on faces are inverted ones
 HELD = 0.1  # share of faces whose moves tell how good it is
 
 
@@ -53,6 +59,12 @@ class Whitening(nn.Module):
         return torch.cat([vectors[:, start:end].mean(1) @ self.basis.T for start, end in ROWS.values()], 1)
 
 
+def uneven(x: Tensor) -> Tensor:
+    """How much the rows of codes differ (B,): 0 where they are one w, as a generated face's, nearly 1 in inversions."""
+    off = x.unflatten(1, (3, -1)).std(1).square().mean(1)
+    return off / (off + UNEVEN)
+
+
 class Response(nn.Module):
     """(x, amounts) -> scores (B, J) and descriptor (B, 128) after the move.
 
@@ -78,6 +90,7 @@ class Response(nn.Module):
         nn.init.zeros_(self.easily.bias)
         self.register_buffer("limits", limits.abs().amax(1))
         self.register_buffer("lasting", torch.ones(judges))
+        self.damped = nn.Parameter(torch.zeros(out))
         self.register_buffer("moves", whitening.views(vectors))
 
     def view(self, ws: Tensor) -> Tensor:
@@ -91,10 +104,11 @@ class Response(nn.Module):
         """x after the move."""
         return x + amounts @ self.moves
 
-    def change(self, x: Tensor, amounts: Tensor) -> Tensor:
-        """What `read` changes by."""
+    def change(self, x: Tensor, amounts: Tensor, seen: Tensor | None = None) -> Tensor:
+        """What `read` changes by.  seen: x as an inversion would have it; moves of inversions do less."""
         both = self.read(torch.cat([x, self.moved(x, amounts)]))
-        return both[len(x) :] - both[: len(x)] + self.beside(amounts / self.limits)
+        full = both[len(x) :] - both[: len(x)] + self.beside(amounts / self.limits)
+        return full * torch.exp(self.damped * uneven(x if seen is None else seen)[:, None])
 
     def distance(self, x: Tensor, amounts: Tensor) -> Tensor:
         """How far the descriptor goes (B,), whichever way: what changes it changes more than `change` can foretell, and
@@ -103,7 +117,7 @@ class Response(nn.Module):
         return far * torch.exp(torch.tanh(self.easily(x)[:, 0]))
 
     def forward(self, x: Tensor, amounts: Tensor) -> tuple[Tensor, Tensor]:
-        both = self.read(self.moved(x, amounts)) + self.beside(amounts / self.limits)
+        both = self.read(x) + self.change(x, amounts)
         return both[:, : self.judges], both[:, self.judges :] / DESCRIPTORS
 
 
@@ -200,6 +214,31 @@ def fit(
         explained = 1 - off.nan_to_num().square().sum(0) / change[held].nan_to_num().square().sum(0)
         off = response.distance(x[held], data.amounts[held]) - distance[held]
     return response, torch.cat([explained, 1 - off.var()[None] / distance[held].var()])
+
+
+TEACHERS = 3
+
+
+def taught(
+    data: Table, actions: Actions, out: Path, report: Callable[[str], None] = print, steps: int = STEPS
+) -> list[Response]:
+    """TEACHERS responses; those that the folder holds already, of the same data, are read."""
+    digest = hashlib.sha256(f"{COMPONENTS} {steps}".encode())
+    for tensor in (data.x, data.scores, data.amounts, data.scores_after, actions.vectors, actions.limits):
+        digest.update(tensor.contiguous().numpy().tobytes())
+    found = []
+    for seed in range(TEACHERS):
+        file = out / f"teacher-{seed}-{digest.hexdigest()[:12]}.safetensors"
+        response = Response(data.whitening, actions.vectors, actions.limits, data.scores.shape[1])
+        if not file.exists():
+            response, explained = fit(data, actions, steps, seed)
+            with replacing(file) as part:
+                save_file(response.state_dict(), part)
+            shares = {name: round(float(share), 2) for name, share in zip(NAMES, explained, strict=False)}
+            report(f"explained of held-back changes: {shares}, distance {float(explained[-1]):.2f}")
+        response.load_state_dict(load_file(file))
+        found.append(response.eval().requires_grad_(False))
+    return found
 
 
 def far(found: Tensor, wanted: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from editing.heads.response import COMPONENTS, Whitening
 from stylegan2.errors import UsageError, WplusError
 from stylegan2.files import replacing
 
-WIDTH, READS = 256, 64
+WIDTH = 256
 FORMAT = "wplus-heads-1"
 PAINTED = "paint:"  # before a region: see `Head.paints`
 KINDS = ("cyclegan", "stargan", "instagan")
@@ -57,7 +57,7 @@ class StarTranslator(nn.Module):
     def __init__(self, actions: int, labels: int, width: int = WIDTH) -> None:
         super().__init__()
         self.inner = Translator(actions, labels, width)
-        self.reader = nn.Sequential(nn.Linear(3 * COMPONENTS, READS), nn.SiLU(), nn.Linear(READS, labels))
+        self.read = nn.Linear(3 * COMPONENTS, labels)
 
     def forward(self, x: Tensor, before: Tensor, after: Tensor) -> Tensor:
         low, high = self.inner.limits.T
@@ -65,7 +65,7 @@ class StarTranslator(nn.Module):
 
     def labels(self, x: Tensor, groups: Sequence[Sequence[int]] = ()) -> Tensor:
         """Probabilities (B, L), of faces whose labels nobody knows; groups: columns of which one holds at a time."""
-        found = torch.sigmoid(self.reader(x))
+        found = torch.sigmoid(self.read(x))
         for columns in groups:
             found = found.index_copy(1, torch.tensor(columns), nn.functional.normalize(found[:, columns], p=1, dim=1))
         return found

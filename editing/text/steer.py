@@ -18,15 +18,13 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from editing.directions import sampling
 from editing.heads import moves as moving
 from editing.heads.actions import Actions
 from editing.heads.fit import TRAINED, glimpse, split
-from editing.heads.response import Response, Table, table
-from editing.heads.response import fit as fit_response
+from editing.heads.response import Response, Table, table, taught
 from editing.judges.judge import NAMES
 from editing.text import mapper as mapping
 from editing.text import poles as known
@@ -34,7 +32,7 @@ from editing.text.mapper import Guess, Mapper, Network
 from stylegan2.allocator import tune_allocator
 from stylegan2.errors import UsageError
 
-STEPS, BATCH, RATE, TEACHERS = 6000, 256, 1e-3, 3
+STEPS, BATCH, RATE = 6000, 256, 1e-3
 DISTANCE = 0.38  # of descriptors; farther counts more
 LOOSE = ("age", "male", "glasses")  # judges that cannot move without the descriptor
 
@@ -122,22 +120,6 @@ def fit(
     for part in (network, guess):
         part.eval().requires_grad_(False)
     return Mapper(data.whitening, actions, network, guess)
-
-
-def taught(data: Table, actions: Actions, out: Path, report: Callable[[str], None]) -> list[Response]:
-    """TEACHERS responses; those that `out` holds already are read."""
-    found = []
-    for seed in range(TEACHERS):
-        file = out / f"teacher-{seed}.safetensors"
-        response = Response(data.whitening, actions.vectors, actions.limits, data.scores.shape[1])
-        if not file.exists():
-            response, explained = fit_response(data, actions, seed=seed)
-            save_file(response.state_dict(), file)
-            shares = {name: round(float(share), 2) for name, share in zip(NAMES, explained, strict=False)}
-            report(f"explained of held-back changes: {shares}, distance {float(explained[-1]):.2f}")
-        response.load_state_dict(load_file(file))
-        found.append(response.eval().requires_grad_(False))
-    return found
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """Training latent heads, on faces whose judges are formulas."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 
 from editing.heads import domains, fit, inverted, moves
 from editing.heads.actions import FITTED, HELD, MERGED, ROWS, Actions, make, partial_regressions
-from editing.heads.response import Whitening, table
+from editing.heads.response import Whitening, table, taught, uneven
 from editing.heads.response import fit as fit_response
 from editing.heads.translators import Family, Translator, save
 from editing.judges.judge import NAMES
@@ -72,6 +73,21 @@ def test_a_response_tells_what_moves_change(world, learned):
     assert (response.change(torch.randn(5, 192), none) == 0).all()
     assert response.distance(torch.randn(5, 192), none).max() < 0.01
     assert response.lasting.min() >= 0 and response.lasting.max() <= 1
+
+
+def test_teachers_of_the_same_data_are_taught_once(world, tmp_path):
+    faces, moved, actions = world
+    data, told = table(faces, moved), []
+    first = taught(data, actions, tmp_path, told.append, steps=2)
+    again = taught(data, actions, tmp_path, told.append, steps=2)
+    assert len(told) == len(first) == 3 and len(list(tmp_path.iterdir())) == 3
+    x, amounts = data.x[:5], torch.ones(5, 3)
+    for one, other in zip(first, again, strict=True):
+        assert torch.equal(one.change(x, amounts), other.change(x, amounts)) and not one.training
+    assert not torch.equal(first[0].change(x, amounts), first[1].change(x, amounts))
+    more = replace(data, amounts=data.amounts + 1)
+    taught(more, actions, tmp_path, told.append, steps=2)
+    assert len(told) == 6  # other data
 
 
 def test_cyclegan_goes_over_and_back_by_what_costs_least(world, learned):
@@ -156,6 +172,30 @@ def test_what_faces_are_like_is_what_is_read_and_what_lasts_of_what_judges_say(w
         known = [fit.Sampler(table, np.arange(800)).known(response, rows)[:, hair] for table in (data, found)]
         torch.testing.assert_close((known[1] - known[0])[:20], torch.full((20,), gained))
         torch.testing.assert_close(known[1][20:], read[20:, hair])
+
+
+def test_moves_of_inversions_do_less_where_they_were_seen_to(learned):
+    """Rows of a generated face are one w, those of an inversion are not: what differs is how much is done."""
+    data, response, _ = learned
+    x, amounts = data.x[:30], torch.full((30, 3), 0.5)
+    apart = x + 0.4 * torch.randn(30, 192, generator=torch.Generator().manual_seed(0))
+    assert (uneven(x) == 0).all() and uneven(apart).min() > 0.6
+    assert torch.equal(response.change(x, amounts, apart), response.change(x, amounts))  # nothing was seen to
+    damped = copy.deepcopy(response)
+    damped.damped[AGE] = -0.5
+    share = damped.change(x, amounts, apart) / response.change(x, amounts)
+    torch.testing.assert_close(share[:, AGE], torch.exp(-0.5 * uneven(apart)))
+    assert (share[:, AGE + 1] == 1).all() and torch.equal(damped.change(x, amounts), response.change(x, amounts))
+
+
+def test_signs_are_what_other_judges_tell_two_sides_by(learned):
+    data, _, _ = learned
+    hair, other = NAMES.index("hair_light"), NAMES.index("teeth")
+    sides = [np.flatnonzero(data.scores[:, hair].numpy() * sign > 0.5) for sign in (-1, 1)]
+    weights = fit.signs(data, sides, [hair, other])
+    assert weights[hair] > 0.5 > 10 * abs(weights[other]) and (weights != 0).sum() == 2
+    told = data.scores @ weights
+    assert told[sides[0]].mean() < -0.7 and told[sides[1]].mean() > 0.7
 
 
 def test_several_teachers_take_turns(world, learned):
