@@ -223,7 +223,8 @@ def taught(
     data: Table, actions: Actions, out: Path, report: Callable[[str], None] = print, steps: int = STEPS
 ) -> list[Response]:
     """TEACHERS responses; those that the folder holds already, of the same data, are read."""
-    digest = hashlib.sha256(f"{COMPONENTS} {steps}".encode())
+    kind = Response(data.whitening, actions.vectors, actions.limits, data.scores.shape[1]).state_dict()
+    digest = hashlib.sha256(f"{steps} {[(name, *values.shape) for name, values in kind.items()]}".encode())
     for tensor in (data.x, data.scores, data.amounts, data.scores_after, actions.vectors, actions.limits):
         digest.update(tensor.contiguous().numpy().tobytes())
     found = []
