@@ -9,7 +9,6 @@ PHOTO  ?= docs/samples/astronaut.jpg
 EDITS  ?= --set smile=2
 BUDGET ?= 30
 ARGS   ?=
-TESTERS ?= 2
 BIN    := $(VENV)/bin
 
 # glibc returns every large activation to the system and pays for it in page faults: see stylegan2/allocator.py.
@@ -32,10 +31,9 @@ demo: $(VENV)/.installed weights
 ui: $(VENV)/.installed-ui weights
 	$(BIN)/python -m streamlit run ui/app.py $(ARGS)
 
-# Processes of one thread: most tests are too small to gain by two.
 test: $(VENV)/.installed-dev weights lint
 	$(BIN)/python -m stylegan2.zoo fetch mobilestylegan-ffhq-1024-ir > /dev/null
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TESTERS) --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest $(ARGS)
 
 test-slow: $(VENV)/.installed-dev weights
 	$(BIN)/python -m pytest -m slow $(ARGS)

@@ -36,7 +36,7 @@ from editing.heads.translators import Head, load
 from editing.judges.judge import NAMES, judge
 from editing.types import Inversion
 from encoders.efficientnet import from_state
-from stylegan2 import checkpoints, engine, zoo
+from stylegan2 import checkpoints, console, engine, zoo
 from stylegan2.allocator import tune_allocator
 
 MOST, LINE = 200, 60  # faces a head, and a line, is tried on
@@ -237,4 +237,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    console.plain(main)

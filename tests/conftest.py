@@ -14,28 +14,6 @@ import torch
 GOLDEN = Path(__file__).parent / "golden"
 
 
-# With `-n`, these take turns in one process: browsers, and what waits for others with a watch in its hand.
-TURNS = ("ui/test_browser", "ui/test_engine", "editing/test_batch.py", "editing/test_batch_kills")
-
-
-def pytest_collection_modifyitems(config, items):
-    """With `-n`: the longest row of tests comes first."""
-    if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: not any(part in item.nodeid for part in TURNS))
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config, log):
-    """With `-n`: tests of a file stay together, for what its fixtures load."""
-    from xdist.scheduler import LoadScopeScheduling
-
-    class Files(LoadScopeScheduling):
-        def _split_scope(self, nodeid):
-            return "turns" if any(part in nodeid for part in TURNS) else nodeid.partition("::")[0]
-
-    return Files(config, log)
-
-
 class Golden:
     """A reference network as figures: its tensors and inputs are redrawn, its outputs compared at sampled places.
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from editing.judges.judge import NAMES, judge, looks, male_of
 from editing.judges.landmarks import measure
-from stylegan2 import checkpoints, engine, zoo
+from stylegan2 import checkpoints, console, engine, zoo
 from stylegan2.allocator import tune_allocator
 from stylegan2.errors import UsageError
 from stylegan2.files import replacing
@@ -110,4 +110,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    console.plain(main)

@@ -37,9 +37,9 @@ from stylegan2.errors import UsageError
 
 TRAINED = 4500  # faces; those behind them are for judging heads
 STEPS, BATCH, RATE = 2500, 128, 1e-3
-ALREADY = 0.25  # of what is asked of StarGAN's translator, the share that the face has
-TOLD = 0.8  # of signs, which are about -1 and 1 on the two sides
-SHARE, OFTEN = 0.25, 2  # an inverted face is in every OFTEN-th batch, if so often
+ALREADY = 0.25  # of labels that are asked for, colours of hair apart, the share that is so already
+TOLD = 0.8  # of signs, which are -0.8 and 0.9 on the two sides of a smile
+SHARE, OFTEN = 0.25, 2
 NOISE = 0.7  # standard deviations, on what critics see: they would tell fakes by trifles otherwise
 SHRUNK, JITTER, BLURRED = 0.3, 0.2, 0.35  # least share of a view that translators see, noise on it
 DISTANCE = 0.36  # of descriptors, from which on it is dear
@@ -71,7 +71,7 @@ def glimpse(x: Tensor) -> Tensor:
 
 
 class Sampler:
-    """Batches of rows of a table, at the end some inverted faces: at most SHARE, and none of them often."""
+    """Batches of rows of a table, at the end some inverted faces: at most SHARE, and of OFTEN faces one."""
 
     def __init__(self, data: Table, rows: np.ndarray, inverted: int | None = None) -> None:
         rows = torch.from_numpy(rows)
@@ -86,6 +86,10 @@ class Sampler:
         """Of a batch: inverted faces are seen as they are, but so blurred that they cannot be known by heart."""
         inverted = x[BATCH - self.last :]
         return torch.cat([glimpse(x[: BATCH - self.last]), inverted + BLURRED * torch.randn_like(inverted)])
+
+    def unblurred(self, seen: Tensor, x: Tensor) -> Tensor:
+        """The batch as it was seen, inverted faces as they are: their moves do as little as theirs do."""
+        return torch.cat([seen[: BATCH - self.last], x[BATCH - self.last :]])
 
     def known(self, response: Response, rows: Tensor) -> Tensor:
         """What faces are like (B, J): what is read, and of what judges say beyond that as much as lasts."""
@@ -118,9 +122,9 @@ def least_squares(critic: Critic, seen: Tensor, wanted: float) -> Tensor:
     return (critic(seen)[0] - wanted).square().mean()
 
 
-def signs(data: Table, sides: Sequence[np.ndarray], columns: Sequence[int]) -> Tensor:
-    """Weights (J,) of these judges, by least squares: their sum is about -1 on faces of the first side, 1 on those of
-    the other."""
+def signs_of(data: Table, sides: Sequence[np.ndarray], columns: Sequence[int]) -> Tensor:
+    """Weights (J,) of these judges, by least squares: their sum is below 0 on faces of the first side, above on those
+    of the other, and -1 and 1 where they tell for certain."""
     below, above = (data.scores[torch.from_numpy(side)][:, list(columns)].nan_to_num() for side in sides)
     x, y = torch.cat([below, above]), torch.cat([-torch.ones(len(below), 1), torch.ones(len(above), 1)])
     solved = torch.linalg.solve(x.T @ x + 0.1 * len(x) * torch.eye(x.shape[1]), x.T @ y)[:, 0]
@@ -148,7 +152,7 @@ def cyclegan(
     column = NAMES.index(pair.judge)
     threshold = float((pair.threshold - data.mean[column]) / data.std[column])
     others = [NAMES.index(name) for name in pair.free if name != pair.judge]
-    telling = signs(data, sides, others) if pair.signs else torch.zeros(len(NAMES))
+    telling = signs_of(data, sides, others) if pair.signs else torch.zeros(len(NAMES))
     adam_g = torch.optim.Adam([p for maker in makers for p in maker.parameters()], lr=RATE, betas=(0.5, 0.99))
     adam_d = torch.optim.Adam([p for critic in critics for p in critic.parameters()], lr=RATE, betas=(0.5, 0.99))
     for step in range(steps):
@@ -165,6 +169,7 @@ def cyclegan(
             there, sign = 1 - here, 1 - 2 * here
             glimpsed = samplers[here].glimpse(x[here])
             amounts = makers[here](glimpsed)
+            glimpsed = samplers[here].unblurred(glimpsed, x[here])
             seen, change = observed(response, known[here], x[here], amounts, glimpsed)
             fakes.append(seen.detach())
             fooled = least_squares(critics[there], seen, 1.0)
@@ -204,6 +209,13 @@ def asked(truth: Tensor, believed: Tensor, rng: torch.Generator) -> tuple[Tensor
     return *(with_label(labels, column, value, COLUMNS) for labels in (believed, truth)), column
 
 
+def read_loss(logits: Tensor, truth: Tensor) -> Tensor:
+    """Of labels (B, L) that are read: of a group one holds, of the others each or not."""
+    alone = [column for column in range(truth.shape[1]) if column not in sum(COLUMNS, [])]
+    loss = F.binary_cross_entropy_with_logits(logits[:, alone], truth[:, alone])
+    return loss + sum(F.cross_entropy(logits[:, columns], truth[:, columns].argmax(1)) for columns in COLUMNS) / 2
+
+
 def stargan(
     teachers: Sequence[Response], data: Table, scores: np.ndarray, actions: Actions, steps: int = 2 * STEPS,
     seed: int = 0, report: Callable[[int, dict[str, float]], None] = lambda step, losses: None,
@@ -237,7 +249,7 @@ def stargan(
         believed = maker.labels(glimpsed, COLUMNS)
         wish, after, column = asked(before, believed.detach(), rng)
         amounts = maker(glimpsed, believed.detach(), wish)
-        seen, change = observed(response, known, x, amounts, glimpsed)
+        seen, change = observed(response, known, x, amounts, sampler.unblurred(glimpsed, x))
         score, logits = critic(seen)
         back = maker(response.moved(x, amounts), wish, believed.detach())
         cycle = ((amounts + back) / response.limits).abs().mean()
@@ -250,9 +262,10 @@ def stargan(
         there = 1 - moves.amax(1)
         same = ((amounts / response.limits).abs().mean(1) * there).sum() / there.sum().clamp(min=1)
         crossed = (F.relu(beyond - wanted * margin) * moves).sum(1).mean()
+        column = torch.where(there == 1, -1, column)  # then everything is to stay
         stayed = kept(response, x, amounts, change, fixed[column], identity[column])
         plain = BATCH - sampler.last  # labels of a few inverted faces could be learned by heart
-        read = F.binary_cross_entropy_with_logits(maker.read(glimpsed[:plain]), before[:plain])
+        read = read_loss(maker.read(glimpsed[:plain]), before[:plain])
         fooled = (score - 1).square().mean()
         total = 0.3 * fooled + 0.3 * named + 5 * cycle + 2 * same + 2 * crossed + stayed + read
         adam_g.zero_grad(set_to_none=True)
@@ -296,7 +309,8 @@ def main() -> None:
     for folder in (*options.moves[1:], *([options.inverted] if options.inverted else [])):
         if not moving.load_actions(folder / "actions.safetensors").same(actions):
             raise UsageError(f"{folder} was made with other actions than {options.moves[0]}.")
-    old = next(iter(load(file).values())).family if options.only and file.exists() else None
+    paired = [name for name in options.only or () if "-" in name]
+    old = next(iter(load(file).values())).family if paired and file.exists() else None
     tables = [moving.load(folder) for folder in options.moves]
     joined = {key: np.concatenate([part[key] for part in tables]) for key in tables[0]}
     faces, moves = split(sampling.load(options.faces), joined)

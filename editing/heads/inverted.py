@@ -64,7 +64,12 @@ def shard(generator: Generator, actions: Actions, heads: Sequence[Head], seeds: 
             rows["amounts"].append(move)
             for name, value in zip(("scores", "descriptor"), judged(generator, replace(inversion, ws=ws)), strict=True):
                 rows[f"moved_{name}"].append(value)
-    return {name: np.asarray(v, np.int64 if name == "face" else np.float32) for name, v in rows.items()}
+    wide = {"scores": len(NAMES), "descriptor": 128, "amounts": len(actions), "face": None}
+    found = {name: np.asarray(v, np.int64 if name == "face" else np.float32) for name, v in rows.items()}
+    for name, values in found.items():  # of faces that were not found there are no moves: still so many columns
+        width = wide.get(name.removeprefix("moved_"))
+        found[name] = values.reshape(len(values), width) if width else values
+    return found
 
 
 def load(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:

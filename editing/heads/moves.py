@@ -35,6 +35,7 @@ from stylegan2.generator import Generator
 SHARD = 200
 MOST = 4  # actions at once
 FAVOURED = 4
+LITTLE = 0.01  # of what actions may do, on average: less is nothing to learn from
 LED, DROPPED = (0.4, 1.3), 0.15  # strengths of heads' moves; and the share of their actions that is left out
 
 
@@ -64,7 +65,7 @@ def led(heads: Sequence[Head], ws: torch.Tensor, number: int) -> np.ndarray:
     rng = np.random.default_rng((7, number, 2))
     for head in rng.permutation(len(heads)):  # the first that has something to do
         found = heads[head].amounts(ws)[0].numpy()
-        if found.any():
+        if np.abs(found / heads[head].family.actions.limits.abs().amax(1).numpy()).mean() > LITTLE:
             break
     found = found * rng.uniform(*LED) * (rng.random(len(found)) >= DROPPED)
     return found.astype(np.float32)
@@ -151,8 +152,9 @@ def main() -> None:
     faces = sampling.load(options.faces)
     options.folder.mkdir(parents=True, exist_ok=True)
     kept = options.folder / "actions.safetensors"
-    given = options.actions if options.actions and not kept.exists() else kept
-    actions = load_actions(given) if given.exists() or options.actions else None
+    actions = load_actions(options.actions or kept) if options.actions or kept.exists() else None
+    if options.actions and kept.exists() and not load_actions(kept).same(actions):
+        raise UsageError(f"{options.folder} has moves by other actions than {options.actions}.")
     heads, actions = known_heads(options.heads, actions) if options.heads else ([], actions)
     actions = actions or make(faces, NAMES, options.more)
     if not kept.exists():

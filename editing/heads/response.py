@@ -223,15 +223,19 @@ def taught(
     data: Table, actions: Actions, out: Path, report: Callable[[str], None] = print, steps: int = STEPS
 ) -> list[Response]:
     """TEACHERS responses; those that the folder holds already, of the same data, are read."""
-    kind = Response(data.whitening, actions.vectors, actions.limits, data.scores.shape[1]).state_dict()
-    digest = hashlib.sha256(f"{steps} {[(name, *values.shape) for name, values in kind.items()]}".encode())
-    for tensor in (data.x, data.scores, data.amounts, data.scores_after, actions.vectors, actions.limits):
+    shapes = [
+        (k, *v.shape)
+        for k, v in Response(data.whitening, actions.vectors, actions.limits, len(NAMES)).named_parameters()
+    ]
+    digest = hashlib.sha256(f"{shapes} {steps, BATCH, RATE, DECAY, HELD, UNEVEN, DESCRIPTORS}".encode())
+    for tensor in (*(v for v in vars(data).values() if isinstance(v, Tensor)), actions.vectors, actions.limits):
         digest.update(tensor.contiguous().numpy().tobytes())
     found = []
     for seed in range(TEACHERS):
-        file = out / f"teacher-{seed}-{digest.hexdigest()[:12]}.safetensors"
-        response = Response(data.whitening, actions.vectors, actions.limits, data.scores.shape[1])
+        file = out / "teachers" / f"{digest.hexdigest()[:12]}-{seed}.safetensors"
+        response = Response(data.whitening, actions.vectors, actions.limits, len(NAMES))
         if not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
             response, explained = fit(data, actions, steps, seed)
             with replacing(file) as part:
                 save_file(response.state_dict(), part)

@@ -65,9 +65,10 @@ class StarTranslator(nn.Module):
 
     def labels(self, x: Tensor, groups: Sequence[Sequence[int]] = ()) -> Tensor:
         """Probabilities (B, L), of faces whose labels nobody knows; groups: columns of which one holds at a time."""
-        found = torch.sigmoid(self.read(x))
+        logits = self.read(x)
+        found = torch.sigmoid(logits)
         for columns in groups:
-            found = found.index_copy(1, torch.tensor(columns), nn.functional.normalize(found[:, columns], p=1, dim=1))
+            found = found.index_copy(1, torch.tensor(columns), logits[:, columns].softmax(1))
         return found
 
 

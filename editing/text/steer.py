@@ -29,6 +29,7 @@ from editing.judges.judge import NAMES
 from editing.text import mapper as mapping
 from editing.text import poles as known
 from editing.text.mapper import Guess, Mapper, Network
+from stylegan2 import console
 from stylegan2.allocator import tune_allocator
 from stylegan2.errors import UsageError
 
@@ -43,9 +44,8 @@ def joined(folders: Sequence[Path]) -> tuple[dict[str, np.ndarray], Actions]:
     actions = max((actions for _, actions in found), key=len)
     tables = []
     for (rows, own), folder in zip(found, folders, strict=True):
-        if list(own.names) != list(actions.names[: len(own)]) or not torch.equal(
-            own.vectors, actions.vectors[: len(own)]
-        ):
+        first = Actions(actions.names[: len(own)], actions.vectors[: len(own)], actions.limits[: len(own)])
+        if not own.same(first):
             raise UsageError(f"The moves of {folder} were made with other actions: make them anew.")
         rows["amounts"] = np.pad(rows["amounts"], ((0, 0), (0, len(actions) - len(own))))
         tables.append(rows)
@@ -145,4 +145,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    console.plain(main)

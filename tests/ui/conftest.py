@@ -56,13 +56,13 @@ def inverted(engine, face_file):
     return fill
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def address(mobile):
     with browsing.serving() as (address, _):
         yield address
 
 
-@pytest.fixture(scope="module")  # no longer: Playwright's event loop is seen by whatever runs after
+@pytest.fixture(scope="session")
 def browser():
     with browsing.browsing() as browser:
         yield browser

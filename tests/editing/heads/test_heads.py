@@ -103,9 +103,14 @@ def test_labels_that_are_set():
     found = with_label(labels, torch.tensor([1, 2]), torch.tensor([1.0, 0.0]), [[0, 1]])
     assert found.tolist() == [[0, 1, pytest.approx(0.3)], [pytest.approx(0.1), pytest.approx(0.9), 0]]
     assert labels[0, 0] == pytest.approx(0.6)
+
+
+def test_colours_that_are_read_are_one_in_all():
     star = family("stargan").translators["all"]
-    x = drawn(5, 3 * COMPONENTS)
-    assert (star(x, labels[:1].expand(5, -1), labels[:1].expand(5, -1)) == 0).all()
+    x = 200 * drawn(50, 3 * COMPONENTS)  # so far out that every logit is
+    found = star.labels(x, [[0, 1]])
+    torch.testing.assert_close(found[:, :2].sum(1), torch.ones(50))
+    torch.testing.assert_close(found[:, 2], star.labels(x)[:, 2])
 
 
 def test_stargans_files_of_earlier_versions_are_refused(tmp_path):
