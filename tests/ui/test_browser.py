@@ -179,7 +179,7 @@ def test_korean(visit, tmp_path):
     page = visit("/?lang=ko")
     told = """selector => getComputedStyle(document.querySelector('[data-testid="stFileUploaderDropzone' + selector),
                                            '::after').content"""
-    assert page.evaluate(told, '"] button p') == '"올리기"'
+    page.wait_for_function(f"""() => ({told})('"] button p') === '"올리기"'""")  # once the page's style is there
     assert "파일마다 64 MB까지" in page.evaluate(told, 'Instructions"] > *')
     (tmp_path / "notes.png").write_bytes(b"these are notes")
     page.locator('input[type="file"]').first.set_input_files(tmp_path / "notes.png")
