@@ -13,6 +13,7 @@ from editing.heads.response import Whitening, table, taught, uneven
 from editing.heads.response import fit as fit_response
 from editing.heads.translators import Family, Head, Translator, save, with_label
 from editing.judges.judge import NAMES
+from editing.types import Inversion
 from stylegan2.errors import UsageError
 
 AGE = NAMES.index("age")
@@ -345,6 +346,33 @@ def test_inverted_faces_are_read_behind_generated_ones(world, tmp_path):
     assert (none < count).all() and len(none) == fit.BATCH
     with pytest.raises(UsageError, match="editing.heads.inverted"):
         inverted.load(tmp_path / "none")
+
+
+def test_inverted_faces_are_moved_and_judged(monkeypatch, tmp_path):
+    """Of two faces the second is not found: it has no moves, and a file of it alone can be read, too."""
+    actions = Actions(["a", "b"], torch.ones(2, MERGED, 512), torch.tensor([[-1.0, 1.0]] * 2))
+    heads = [Head("cyclegan:a2b", a_family(actions))]
+
+    def inverted_by(generator, image):
+        return Inversion(image.mean() * torch.ones(1, MERGED, 512), "toy")
+
+    def judged(generator, inversion):
+        level = float(inversion.ws[0, 0, 0])
+        return [level] * len(NAMES), np.full(128, level if level > -0.9 else np.nan)
+
+    def faces(generator, seeds, psi):
+        return ((seed, None, np.full((8, 8, 3), 200 if seed == 5 else 0, np.uint8)) for seed in seeds)
+
+    monkeypatch.setattr(inverted, "STRATEGIES", {"hyper": inverted_by})
+    monkeypatch.setattr(inverted, "judged", judged)
+    monkeypatch.setattr(inverted.engine, "faces", faces)
+    monkeypatch.setattr(inverted.moves, "amounts", lambda *_: np.array([0.5, 0.0], np.float32))
+    for start in (5, 6):
+        np.savez(tmp_path / f"{start}.npz", **inverted.shard(None, actions, heads, range(start, start + 2)))
+    found, after = inverted.load(tmp_path)
+    assert len(found["ws"]) == 1 and after["amounts"].shape == (inverted.MOVES, 2) and (after["face"] == 0).all()
+    assert (after["amounts"][::2] == [0.5, 0.0]).all()  # every other move is a head's
+    np.testing.assert_allclose(after["scores"][:, 0], found["scores"][0, 0] + after["amounts"].sum(1), atol=1e-5)
 
 
 def test_moves_are_kept_in_files(tmp_path):
